@@ -8,11 +8,14 @@
 #![forbid(unsafe_code)]
 
 pub mod batch;
+pub mod config;
 pub mod counters;
+pub mod engine;
 pub mod flow;
+pub mod join;
 pub mod mapping;
-pub mod relay;
 pub mod protocol;
+pub mod relay;
 pub mod sampling;
 pub mod seq;
 pub mod stream;
@@ -20,3 +23,10 @@ pub mod tcp;
 pub mod time;
 pub mod timer;
 pub mod wire;
+
+mod session;
+mod shared;
+
+pub use config::EngineConfig;
+pub use engine::Engine;
+pub use shared::RouteChange;

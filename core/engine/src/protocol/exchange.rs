@@ -40,6 +40,11 @@ pub struct Outbox {
 }
 
 impl Outbox {
+    /// An outbox with room for `bytes` captured bytes.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { pending: VecDeque::with_capacity(bytes), ..Self::default() }
+    }
+
     /// Appends captured bytes.
     pub fn capture(&mut self, bytes: &[u8]) {
         self.pending.extend(bytes);

@@ -10,6 +10,7 @@ mod transparent;
 pub use exchange::{Exchange, Outbox};
 pub use transparent::{Transparent, TransparentFactory, WaitPolicy};
 
+use crate::counters::EndReason;
 use crate::stream::SegmentInfo;
 use std::fmt::Debug;
 
@@ -65,8 +66,8 @@ pub trait Protocol: Send + Debug {
         let _ = exchange;
     }
 
-    /// Bytes after the pending ones were not captured. What follows begins at an unknown place.
-    fn on_gap(&mut self, exchange: &mut Exchange<'_>);
+    /// Bytes after the pending ones are missing, for `reason`. What follows begins at an unknown place.
+    fn on_gap(&mut self, reason: EndReason, exchange: &mut Exchange<'_>);
 
     /// The connection to the target is gone, or about to close; nothing that was sent on it will be answered. What is
     /// forwarded from now on goes to a new connection.

@@ -231,9 +231,9 @@ impl Protocol for Transparent {
         }
     }
 
-    fn on_gap(&mut self, exchange: &mut Exchange<'_>) {
+    fn on_gap(&mut self, reason: EndReason, exchange: &mut Exchange<'_>) {
         self.seeking = true;
-        exchange.give_up_last_request(EndReason::CaptureGap);
+        exchange.give_up_last_request(reason);
         if let Some(turn) = self.held.back_mut() {
             turn.void = true;
         }

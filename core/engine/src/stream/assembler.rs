@@ -131,30 +131,18 @@ impl Assembler {
         }
     }
 
-    /// Gives up the missing bytes: the stream goes on at the first kept segment for which `may_start` says that a new
-    /// message begins there, and everything before it is forgotten. Returns that segment's offset, or `None` when there is
-    /// no such segment, in which case all kept bytes are forgotten and the stream goes on after them.
-    pub fn skip_gap(
-        &mut self,
-        mut may_start: impl FnMut(SegmentInfo) -> bool,
-        mut deliver: impl FnMut(&[u8], SegmentInfo),
-    ) -> Option<u64> {
-        let mut previous_end = None;
-        let start = self.early.iter().position(|e| {
-            // The segment right after the gap may begin anywhere in a message.
-            let contiguous = previous_end.is_some_and(|end| e.offset <= end);
-            previous_end = Some(e.offset + e.bytes.len() as u64);
-            may_start(e.info) && contiguous
-        });
-        let keep_from = start.unwrap_or(self.early.len());
-        for dropped in self.early.drain(..keep_from) {
-            self.early_bytes -= dropped.bytes.len();
-            self.next = self.next.max(dropped.offset + dropped.bytes.len() as u64);
+    /// Gives up the missing bytes: the stream goes on with what is kept beyond them. Nothing happens when no byte is missing.
+    pub fn skip_gap(&mut self, mut deliver: impl FnMut(&[u8], SegmentInfo)) {
+        if let Some(first) = self.early.first() {
+            self.next = self.next.max(first.offset);
+            self.deliver_early(&mut deliver);
         }
-        let first = self.early.first()?.offset;
-        self.next = first;
+    }
+
+    /// Goes on at stream offset `offset`, if that lies ahead; what lies before it is forgotten.
+    pub fn resume_at(&mut self, offset: u64, mut deliver: impl FnMut(&[u8], SegmentInfo)) {
+        self.next = self.next.max(offset);
         self.deliver_early(&mut deliver);
-        Some(first)
     }
 }
 
@@ -193,13 +181,14 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_left_at_the_next_message() {
+    fn a_gap_is_given_up_on_request() {
         let (mut a, mut out) = (Assembler::default(), Vec::new());
-        let info = |acknowledged| SegmentInfo { acknowledged, ..SegmentInfo::default() };
-        a.insert(10, b"mid", 3, info(5), |_, _| ());
-        a.insert(13, b"new", 3, info(9), |_, _| ());
-        let start = a.skip_gap(|i| i.acknowledged > 5, |b, _| out.extend_from_slice(b));
-        assert_eq!((start, out.as_slice(), a.next_offset()), (Some(13), b"new".as_slice(), 16));
+        feed(&mut a, 10, b"mid", &mut out);
+        feed(&mut a, 20, b"new", &mut out);
+        a.skip_gap(|b, _| out.extend_from_slice(b));
+        assert_eq!((out.as_slice(), a.next_offset(), a.has_gap()), (b"mid".as_slice(), 13, true));
+        a.resume_at(21, |b, _| out.extend_from_slice(b));
+        assert_eq!((out.as_slice(), a.next_offset(), a.has_gap()), (b"midew".as_slice(), 23, false));
     }
 
     proptest! {

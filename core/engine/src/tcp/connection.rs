@@ -258,6 +258,12 @@ impl Connection {
         self.sender.take_from(offset)
     }
 
+    /// Forgets request bytes that were never sent. For a connection that the target has closed.
+    pub fn discard_unsent(&mut self) {
+        let sent = self.sender.sent();
+        self.sender.take_from(sent);
+    }
+
     /// Resets the connection with the next transmission; what was not acknowledged is forgotten.
     pub fn abort(&mut self, now: Instant) {
         match self.phase {
