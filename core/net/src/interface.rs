@@ -1,5 +1,6 @@
 //! Network interfaces of this host.
 
+use crate::sys;
 use std::net::IpAddr;
 
 /// One interface.
@@ -55,7 +56,7 @@ pub fn list() -> Vec<Interface> {
             addresses: interface.ips.iter().map(|network| network.ip()).collect(),
             is_up: interface.is_up(),
             is_loopback: interface.is_loopback(),
-            hardware: hardware_type(&interface.name),
+            hardware: sys::interface::hardware_type(&interface.name).unwrap_or(libc::ARPHRD_VOID),
             name: interface.name,
         })
         .collect();
@@ -79,19 +80,6 @@ pub fn lookup(name: &str) -> Result<Interface, InterfaceError> {
 /// Every address of this host, loopback included.
 pub fn local_addresses() -> Vec<IpAddr> {
     list().into_iter().flat_map(|interface| interface.addresses).collect()
-}
-
-/// The kernel's number of the interface called `name`, without listing the others.
-pub(crate) fn index_of(name: &str) -> Option<u32> {
-    read_attribute(name, "ifindex")
-}
-
-fn hardware_type(name: &str) -> u16 {
-    read_attribute(name, "type").unwrap_or(libc::ARPHRD_VOID)
-}
-
-fn read_attribute<T: std::str::FromStr>(name: &str, attribute: &str) -> Option<T> {
-    std::fs::read_to_string(format!("/sys/class/net/{name}/{attribute}")).ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]

@@ -2,8 +2,9 @@
 
 use super::options::{Direction, Promiscuity, RingOptions};
 use crate::filter::{Filter, FilterLink, fanout_program, ignore_outgoing_program, snap_program};
-use crate::interface::{self, Interface};
+use crate::interface::Interface;
 use crate::source::{CaptureError, CaptureStatistics, CapturedFrame, LinkType, Readiness};
+use crate::sys::interface as sys_interface;
 use crate::sys::packet::{self, Layer};
 use crate::sys::ring::MappedRing;
 use crate::sys::socket;
@@ -167,7 +168,7 @@ impl Channel {
             self.search_at = None;
             return;
         };
-        let Some(found) = interface::index_of(name) else { return };
+        let Ok(found) = sys_interface::index_of(&self.doorbell, name) else { return };
         if found != *index {
             let bound =
                 packet::bind(&self.doorbell, found).and_then(|()| packet::bind(self.ring.fd(), found));

@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 union Address {
     v4: libc::sockaddr_in,
     v6: libc::sockaddr_in6,
+    link: libc::sockaddr_ll,
 }
 
 /// Up to `capacity` messages of up to two parts each (a header and a packet), sent with one system call.
@@ -27,8 +28,15 @@ unsafe impl Send for MessageVector {}
 pub(crate) enum Recipient {
     /// An address, for raw IP sockets.
     Address(IpAddr),
-    /// Whatever the socket is bound to.
-    Bound,
+    /// A link-layer address, for packet sockets.
+    Link {
+        /// The interface's number.
+        interface: u32,
+        /// EtherType of the packet, host order.
+        protocol: u16,
+        /// Whom it is for.
+        mac: [u8; 6],
+    },
 }
 
 const EMPTY: libc::iovec = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
@@ -56,7 +64,10 @@ impl MessageVector {
             .map(|part| libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() });
         let message = &mut self.headers[place].msg_hdr;
         let length = match recipient {
-            Recipient::Bound => 0,
+            Recipient::Link { interface, protocol, mac } => {
+                self.addresses[place].link = super::packet::address(interface, protocol.to_be(), mac);
+                size_of::<libc::sockaddr_ll>()
+            }
             Recipient::Address(IpAddr::V4(address)) => {
                 self.addresses[place].v4 = libc::sockaddr_in {
                     sin_family: libc::AF_INET as u16,
@@ -77,10 +88,7 @@ impl MessageVector {
                 size_of::<libc::sockaddr_in6>()
             }
         };
-        message.msg_name = match recipient {
-            Recipient::Bound => std::ptr::null_mut(),
-            Recipient::Address(_) => (&raw mut self.addresses[place]).cast(),
-        };
+        message.msg_name = (&raw mut self.addresses[place]).cast();
         message.msg_namelen = length as libc::socklen_t;
         // An empty header is left out: a zero-length part is legal but costs the kernel a step.
         let skip = usize::from(header.is_empty());

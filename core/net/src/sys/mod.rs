@@ -4,6 +4,7 @@
 //! sees alive for as long as it may look at it. What the calls are good for is decided by the modules outside.
 
 pub(crate) mod epoll;
+pub(crate) mod interface;
 pub(crate) mod message;
 pub(crate) mod packet;
 pub(crate) mod process;

@@ -2,7 +2,7 @@
 
 use super::check;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// Types without padding whose every bit pattern is valid, so that the kernel may read and write them as bytes.
 ///
@@ -110,4 +110,15 @@ pub(crate) fn set_send_buffer(fd: &OwnedFd, bytes: i32) -> io::Result<()> {
 /// Asks for a receive buffer of `bytes`.
 pub(crate) fn set_receive_buffer(fd: &OwnedFd, bytes: i32) -> io::Result<()> {
     set_option(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, &bytes)
+}
+
+/// Lets a socket send and receive by one interface only.
+pub(crate) fn bind_to_device(fd: &impl AsFd, device: &str) -> io::Result<()> {
+    let fd = fd.as_fd().as_raw_fd();
+    let length = device.len() as libc::socklen_t;
+    // SAFETY: the name is valid for the length given; the kernel does not look for a NUL behind it.
+    let result = unsafe {
+        libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, device.as_ptr().cast(), length)
+    };
+    check(result).map(drop)
 }
