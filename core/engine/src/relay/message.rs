@@ -6,6 +6,7 @@
 use super::frame::{
     DecodeError, Frame, HEADER_LEN, Kind, MAX_PAYLOAD, MAX_REPLY_PACKET, Reader, write_frame,
 };
+use super::hello::Refusal;
 use crate::flow::{Endpoint, FlowKey};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -203,6 +204,8 @@ pub enum ToTcpcopy<'a> {
     },
     /// Intercept's counters.
     Stats(InterceptStats),
+    /// Intercept closes the connection, and why.
+    Refused(Refusal),
 }
 
 impl<'a> ToTcpcopy<'a> {
@@ -216,6 +219,7 @@ impl<'a> ToTcpcopy<'a> {
             }),
             Self::Pong { sequence, nanos } => put_ping(out, Kind::Pong, *sequence, *nanos),
             Self::Stats(stats) => write_frame(out, Kind::Stats, |out| stats.put(out)),
+            Self::Refused(refusal) => refusal.encode(out),
         }
     }
 
@@ -243,6 +247,10 @@ impl<'a> ToTcpcopy<'a> {
             }
             Kind::Pong => Self::Pong { sequence: reader.u64()?, nanos: reader.u64()? },
             Kind::Stats => Self::Stats(InterceptStats::take(&mut reader)?),
+            Kind::Refused => {
+                // A later version may append to it, so what follows is not looked at.
+                return Ok(Some((Self::Refused(Refusal::decode(&frame)?), frame.bytes.len())));
+            }
             other => return Err(DecodeError::Unexpected(other)),
         };
         reader.finish()?;
@@ -361,6 +369,7 @@ mod tests {
                     peers_refused: stats.1,
                     ..InterceptStats::default()
                 }),
+                ToTcpcopy::Refused(Refusal::SingleTaken),
             ];
             let mut wire = Vec::new();
             for message in &messages {
