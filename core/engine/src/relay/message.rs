@@ -1,7 +1,7 @@
 //! Messages after the handshake.
 //!
 //! Owns their encoding, both ways; encoders append to a buffer that is written once for many messages, decoders borrow
-//! packets from the buffer that they were read into. Who wants which reply is for `super::routes`.
+//! packets from the buffer that they were read into. Who wants which reply is [`super::routes`].
 
 use super::frame::{
     DecodeError, Frame, HEADER_LEN, Kind, MAX_PAYLOAD, MAX_REPLY_PACKET, Reader, write_frame,

@@ -1,7 +1,7 @@
 //! The relay: how `tcpcopy` tells `intercept` which replies it wants, and how it gets them.
 //!
 //! This module owns the bytes of the protocol ([`frame`], [`message`]), the handshake with its proof of the shared token
-//! ([`handshake`]), and what `intercept` knows about who wants which reply (`routes`, `early`). It leaves sockets,
+//! ([`handshake`]), and what `intercept` knows about who wants which reply ([`routes`], [`early`]). It leaves sockets,
 //! clocks and random numbers to the programs: time and nonces are arguments.
 //!
 //! # The protocol, version 1
@@ -35,11 +35,13 @@
 //! The token shows who is at the other end when the connection is made. What follows is neither encrypted nor signed: over a
 //! network that others can write to, put the relay into a tunnel.
 
+pub mod early;
 pub mod frame;
 pub mod handshake;
 pub mod hello;
 pub mod message;
 mod proof;
+pub mod routes;
 
 /// The port that `intercept` listens on unless told otherwise, as in TCPCopy 1.x.
 pub const DEFAULT_PORT: u16 = 36524;
