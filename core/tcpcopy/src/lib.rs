@@ -1,0 +1,9 @@
+//! The replaying program's pieces: options, settings, the worker loop, reports.
+//!
+//! The library exists so that tests, the lab and benchmarks can use the pieces; `main.rs` only puts them in order.
+
+pub mod failure;
+pub mod options;
+pub mod run;
+pub mod settings;
+pub mod transfer;
