@@ -4,6 +4,7 @@
 
 pub mod failure;
 pub mod options;
+pub mod report;
 pub mod run;
 pub mod settings;
 pub mod transfer;
