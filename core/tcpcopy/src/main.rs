@@ -2,10 +2,12 @@
 
 use clap::Parser;
 use std::process::ExitCode;
+use tcpcopy::daemon::{self, PidFile, Role};
 use tcpcopy::failure::{UsageError, run_failure_lines};
+use tcpcopy::host::ThisHost;
 use tcpcopy::options::LowArgs;
 use tcpcopy::run;
-use tcpcopy::settings::Settings;
+use tcpcopy::settings::{Mode, Settings};
 
 fn main() -> ExitCode {
     let low = match LowArgs::try_parse() {
@@ -18,13 +20,30 @@ fn main() -> ExitCode {
         Ok(settings) => settings,
         Err(error) => return usage_failure(&error),
     };
-    match run::run(settings) {
-        Ok(_) => ExitCode::SUCCESS,
+    match start(settings) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprint!("{}", run_failure_lines(&error));
             ExitCode::from(1)
         }
     }
+}
+
+fn start(settings: Settings) -> anyhow::Result<()> {
+    if settings.process.mode == Mode::DryRun {
+        print!("{}", settings.describe(&ThisHost));
+        return Ok(());
+    }
+    if daemon::enter_background(&settings)? == Role::Launcher {
+        return Ok(());
+    }
+    daemon::start_messages(&settings)?;
+    for warning in settings.all_warnings(&ThisHost) {
+        tracing::warn!("{warning}");
+    }
+    let _pid_file = PidFile::write(&settings)?;
+    run::run(settings)?;
+    Ok(())
 }
 
 fn usage_failure(error: &UsageError) -> ExitCode {

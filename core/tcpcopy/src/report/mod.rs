@@ -17,6 +17,8 @@ pub use json::json;
 pub use snapshot::{Forwarding, RelayStatus, RemoteStatus, Snapshot};
 pub use text::{closing_report, finding_lines, interval_line};
 
+pub(crate) use text::bytes as size;
+
 use crate::settings::Settings;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
