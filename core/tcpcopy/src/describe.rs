@@ -10,8 +10,9 @@ use crate::settings::{
 use crate::transfer::Transfer;
 use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use tcpcopy_engine::flow::Endpoint;
+use tcpcopy_engine::mapping::{ClientRange, Family, Mapper};
 
 impl Settings {
     /// What would be captured and sent, the likely mistakes, and the commands for target and assistant.
@@ -43,6 +44,15 @@ impl Settings {
         }
         for name in self.capture.interfaces.iter().filter(|name| !host.has_interface(name)) {
             warnings.push(format!("-i {name}: this host has no such interface"));
+        }
+        if let Some(pool) = &self.clients.pool {
+            let sources = self.relay.servers.iter().filter_map(|server| host.route_to(server.address.ip()));
+            for source in sources.map(|route| route.source).filter(|source| pool.contains(*source)) {
+                warnings.push(format!(
+                    "-c holds {source}, the address that this host reaches intercept from: routed to the assistant, the \
+                     relay itself may not be able to connect"
+                ));
+            }
         }
         for transfer in &self.transfers {
             self.warn_of_transfer(transfer, host, &mut warnings);
@@ -134,20 +144,25 @@ impl Settings {
         );
     }
 
+    /// Which address and port the target sees of a client that is made up for the purpose.
     fn client_example(&self, transfer: &Transfer) -> String {
-        let example = match transfer.target.addr {
-            IpAddr::V4(_) => "198.51.100.7:40000",
-            IpAddr::V6(_) => "[2001:db8::7]:40000",
+        let addr: IpAddr = match transfer.online_addr.unwrap_or(transfer.target.addr) {
+            loopback if loopback.is_loopback() => loopback,
+            IpAddr::V4(_) => Ipv4Addr::new(198, 51, 100, 7).into(),
+            IpAddr::V6(_) => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7).into(),
         };
-        match &self.clients.pool {
-            Some(pool) => {
-                format!("{example} appears as an address of {pool}, the same for all its connections")
-            }
-            None if self.load.copies.get() > 1 || self.clients.port_shift > 0 => {
-                format!("{example} keeps its address; its port is shifted for each copy and by -f")
-            }
-            None => format!("{example} keeps its address"),
+        let client = Endpoint::new(addr, 40_000);
+        let mapper = Mapper::new(self.mapping_options(0));
+        let shown = self.load.copies.get().min(3);
+        let seen: Vec<String> = (0..shown)
+            .filter_map(|copy| mapper.allocate(client, transfer.target, copy, 0, &mut |_| false))
+            .map(|key| key.client.to_string())
+            .collect();
+        if seen.is_empty() {
+            return format!("{client} can't be played: it needs another address (-H or -c)");
         }
+        let more = if shown < self.load.copies.get() { ", …" } else { "" };
+        format!("for example {client} appears as {}{more}", seen.join(", "))
     }
 
     fn describe_relay(&self, text: &mut String) {
@@ -256,7 +271,7 @@ impl Settings {
                 continue;
             }
             let ip = if is_v6 { "ip -6" } else { "ip" };
-            for net in self.client_nets(is_v6) {
+            for net in self.client_nets(if is_v6 { Family::V6 } else { Family::V4 }) {
                 line(text, &format!("{ip} route replace {net} via {}", assistant(is_v6)));
             }
         }
@@ -282,14 +297,28 @@ impl Settings {
     }
 
     /// The nets that the target must route to the assistant, as far as the settings tell.
-    fn client_nets(&self, is_v6: bool) -> Vec<String> {
-        let Some(pool) = &self.clients.pool else { return vec!["<net of the clients>".to_owned()] };
-        let nets: Vec<String> = pool
-            .split(',')
-            .filter(|part| part.contains(':') == is_v6)
-            .map(|part| part.strip_suffix(".x").map_or(part.to_owned(), |net| format!("{net}.0/24")))
-            .collect();
-        if nets.is_empty() { vec!["<net of the clients>".to_owned()] } else { nets }
+    fn client_nets(&self, family: Family) -> Vec<String> {
+        let ranges = self.clients.pool.as_ref().map_or(&[][..], |pool| pool.ranges(family));
+        if ranges.is_empty() {
+            return vec!["<net of the clients>".to_owned()];
+        }
+        ranges.iter().map(covering_net).collect()
+    }
+}
+
+/// The smallest net that holds the range.
+fn covering_net(range: &ClientRange) -> String {
+    match range {
+        ClientRange::V4(first, last) => {
+            let host_bits = 32 - (first.to_bits() ^ last.to_bits()).leading_zeros();
+            let net = Ipv4Addr::from_bits(first.to_bits() & u32::MAX.checked_shl(host_bits).unwrap_or(0));
+            format!("{net}/{}", 32 - host_bits)
+        }
+        ClientRange::V6(first, last) => {
+            let host_bits = 128 - (first.to_bits() ^ last.to_bits()).leading_zeros();
+            let net = Ipv6Addr::from_bits(first.to_bits() & u128::MAX.checked_shl(host_bits).unwrap_or(0));
+            format!("{net}/{}", 128 - host_bits)
+        }
     }
 }
 

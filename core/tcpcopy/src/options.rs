@@ -18,7 +18,7 @@ Examples:
   A tenth of the connections, growing to that second by second:
       tcpcopy -x 3306-10.0.0.2:3306 -s 10.0.0.3 -r 10 -g
   IPv6, two servers, in the background:
-      tcpcopy -x '[fd00::1]:80-[fd00::2]:80,443-10.0.0.2:443' -s '[fd00::3]:36524' -d -l /var/log/tcpcopy.log";
+      tcpcopy -x '[fd00::1]:80-[fd00::2]:80,443-10.0.0.2:443' -s fd00::3 -d -l tcpcopy.log";
 
 const ABOUT: &str = "Replays live TCP traffic of real clients towards a target server";
 
@@ -52,7 +52,7 @@ pub struct LowArgs {
     /// (of onlineIP, if given; else of any address of this host) are replayed to the target. Spaces around the parts do no
     /// harm. IPv6 addresses go in brackets: `[fd00::1]:80-[fd00::2]:80`. With --pcap-send, `@MAC` may follow either side:
     /// the sender's MAC address after the online part, the next hop's after the target part. Where two entries match a
-    /// packet, the first is taken. May be given more than once.
+    /// packet, one with an onlineIP goes first; of equals the first in the list. May be given more than once.
     #[arg(short = 'x', long = "transfer", value_name = "TRANSFER,…", help_heading = "Traffic")]
     pub transfers: Vec<String>,
 
@@ -64,8 +64,9 @@ pub struct LowArgs {
 
     /// Addresses that replayed clients appear to have
     ///
-    /// A list of IP addresses and nets, separated by commas; the target sees clients from there instead of the real ones.
-    /// `62.135.200.x` (as in TCPCopy) stands for the hosts 1 to 254 of a net. One client always gets the same address.
+    /// A list of addresses, nets (`10.3.0.0/16`, `fd00:3::/64`) and ranges (`10.3.0.1-10.3.0.9`), separated by commas; the
+    /// target sees clients from there instead of the real ones. `62.135.200.x` (as in TCPCopy) stands for the hosts 1 to
+    /// 254 of a net. A client gets the same address each time, as long as a port is free there.
     /// Useful to route replies back to the assistant without touching the routes of the real clients' nets.
     /// Default: the clients' own addresses.
     #[arg(short = 'c', long = "clients", value_name = "ADDRESS,…", help_heading = "Targets and addresses")]

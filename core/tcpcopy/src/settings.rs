@@ -11,6 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::num::{NonZeroU8, NonZeroU16, NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tcpcopy_engine::mapping::{ClientPool, Family, MappingOptions};
 
 /// Most parallel connections to one `intercept` that TCPCopy allows.
 const MAX_CONNECTIONS: u32 = 11;
@@ -44,8 +45,8 @@ pub struct Settings {
 /// How clients appear to the target.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Clients {
-    /// The checked list of `-c`, its parts joined by commas; none leaves clients their own addresses.
-    pub pool: Option<String>,
+    /// Addresses that play the clients (`-c`); none leaves clients their own.
+    pub pool: Option<ClientPool>,
     /// What `127.0.0.1` becomes (`-H`).
     pub local_v4: Option<Ipv4Addr>,
     /// What `::1` becomes (`-H`).
@@ -329,6 +330,20 @@ impl Settings {
             warnings,
         })
     }
+
+    /// What the engine's mapping needs, for the worker of this number.
+    pub fn mapping_options(&self, worker: u16) -> MappingOptions {
+        MappingOptions {
+            transfers: self.transfers.iter().map(Into::into).collect(),
+            pool: self.clients.pool.clone(),
+            copies: self.load.copies.get(),
+            factor: self.clients.port_shift,
+            localhost_v4: self.clients.local_v4,
+            localhost_v6: self.clients.local_v6,
+            worker,
+            workers: u16::try_from(self.process.workers.get()).unwrap_or(u16::MAX),
+        }
+    }
 }
 
 fn transfers(lists: &[String], warnings: &mut Vec<String>) -> Result<Vec<Transfer>, UsageError> {
@@ -371,22 +386,52 @@ fn clients(low: &LowArgs, transfers: &[Transfer], warnings: &mut Vec<String>) ->
         if addr.is_loopback() || addr.is_unspecified() || addr.is_multicast() {
             return Err(UsageError::new(format!("-H {addr}: no target can answer to that address"), hint));
         }
-        let twice = match addr {
+        let is_second = match addr {
             IpAddr::V4(v4) => clients.local_v4.replace(v4).is_some_and(|old| old != v4),
             IpAddr::V6(v6) => clients.local_v6.replace(v6).is_some_and(|old| old != v6),
         };
-        if twice {
+        if is_second {
             return Err(UsageError::new(format!("-H {addr}: a second address of the same family"), hint));
         }
     }
     if !low.local_client.is_empty() && transfers.iter().all(|transfer| transfer.target.addr.is_loopback()) {
         warnings.push("-H has no use: all targets are loopback".to_owned());
     }
-    let pool: Vec<&str> = split_list(&low.clients).collect();
-    if !pool.is_empty() {
-        clients.pool = Some(pool.join(","));
+    if !low.clients.is_empty() {
+        let list = low.clients.join(",");
+        let pool = ClientPool::parse(&list).map_err(|error| {
+            UsageError::new(
+                format!("-c {list:?}: {error}"),
+                "-c takes addresses, nets and ranges separated by commas: 10.3.0.7,10.4.0.0/16,62.135.200.x",
+            )
+        })?;
+        clients.pool = Some(pool);
+    }
+    for transfer in transfers {
+        check_families(&clients, transfer)?;
     }
     Ok(clients)
+}
+
+/// Rejects a transfer whose clients could not have an address of the target's family.
+fn check_families(clients: &Clients, transfer: &Transfer) -> Result<(), UsageError> {
+    let family = Family::of(transfer.target.addr);
+    let name = match family {
+        Family::V4 => "IPv4",
+        Family::V6 => "IPv6",
+    };
+    let is_possible = match (&clients.pool, transfer.online_addr) {
+        (Some(pool), _) => !pool.is_empty(family),
+        (None, Some(addr)) if addr.is_loopback() => true,
+        (None, online) => online.is_none_or(|addr| Family::of(addr) == family),
+    };
+    if is_possible {
+        return Ok(());
+    }
+    Err(UsageError::new(
+        format!("-x {transfer}: no client can have an {name} address, which the target needs"),
+        format!("add {name} addresses to -c, or give a target of the online server's address family"),
+    ))
 }
 
 /// The parts of comma-separated lists, without the spaces around them and without empty ones.

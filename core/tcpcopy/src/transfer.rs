@@ -45,14 +45,19 @@ pub struct Transfer {
 }
 
 impl Transfer {
-    /// Whether every packet that `later` matches is matched by this entry too.
+    /// Whether no packet is left for `later`, which comes after this entry: both match the same packets.
+    ///
+    /// An entry with an online address goes before one without, wherever it stands.
     pub fn covers(&self, later: &Self) -> bool {
         self.online_port == later.online_port
-            && match (self.online_addr, later.online_addr) {
-                (None, _) => self.target.addr.is_ipv4() == later.target.addr.is_ipv4(),
-                (Some(mine), Some(other)) => mine == other,
-                (Some(_), None) => false,
-            }
+            && self.online_addr == later.online_addr
+            && self.target.addr.is_ipv4() == later.target.addr.is_ipv4()
+    }
+}
+
+impl From<&Transfer> for tcpcopy_engine::mapping::Transfer {
+    fn from(transfer: &Transfer) -> Self {
+        Self { online: transfer.online_addr, online_port: transfer.online_port, target: transfer.target }
     }
 }
 
@@ -158,16 +163,8 @@ fn transfer(input: &str) -> Parsed<'_, Transfer> {
     let (rest, next_hop_mac) = mac_suffix(rest)?;
     let (rest, _) = space0(rest)?;
 
-    if let Some(addr) = online_addr {
-        if Endpoint::new(addr, online_port) == target {
-            return fail(target_at, "a target that is not the online server itself");
-        }
-        if addr.is_ipv4() != target.addr.is_ipv4() {
-            return fail(
-                target_at,
-                "a target of the online server's address family (both IPv4 or both IPv6)",
-            );
-        }
+    if online_addr.is_some_and(|addr| Endpoint::new(addr, online_port) == target) {
+        return fail(target_at, "a target that is not the online server itself");
     }
     Ok((rest, Transfer { online_addr, online_port, source_mac, target, next_hop_mac }))
 }

@@ -12,6 +12,7 @@ use crate::transfer::Transfer;
 use std::fmt;
 use std::time::Duration;
 use tcpcopy_engine::counters::EndReason;
+use tcpcopy_engine::mapping::Family;
 
 /// Silence shorter than this is no sign of anything.
 const SETTLING: Duration = Duration::from_secs(5);
@@ -467,11 +468,11 @@ impl Rules<'_> {
         self.settings.transfers[0]
     }
 
+    /// An address that the target sees a client at, if the settings tell one.
     fn client(&self) -> String {
-        match &self.settings.clients.pool {
-            Some(pool) => pool.split(',').next().unwrap_or(pool).replace(".x", ".1"),
-            None => "<address of a client>".to_owned(),
-        }
+        let family = Family::of(self.first().target.addr);
+        let first = self.settings.clients.pool.as_ref().and_then(|pool| pool.get(family, 0));
+        first.map_or("<address of a client>".to_owned(), |addr| addr.to_string())
     }
 
     fn families(&self) -> (bool, bool) {

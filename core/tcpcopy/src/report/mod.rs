@@ -117,6 +117,3 @@ fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
     }
     result
 }
-
-#[cfg(test)]
-mod tests;
