@@ -2,7 +2,7 @@
 
 use crate::host::{Family, Host, RunningHost};
 use crate::namespace::Namespace;
-use crate::{privilege, tools};
+use crate::{privilege, programs, tools};
 use anyhow::{Context, Result};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -126,11 +126,14 @@ impl Drop for Lab {
     }
 }
 
+/// Environment variable with the folder that labs put theirs in, instead of one in the workspace's target folder.
+pub const LAB_DIR: &str = "TCPCOPY_LAB_DIR";
+
 /// Folder that labs put theirs in.
 pub fn base_folder() -> PathBuf {
-    let base = std::env::var_os("TCPCOPY_LAB_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
-    // One per user: a folder made by root would shut out everybody else.
-    base.join(format!("tcpcopy-lab-{}", privilege::outer_user()))
+    let base = std::env::var_os(LAB_DIR).map_or_else(|| programs::target_folder().join("lab"), PathBuf::from);
+    // One per user: files made by root would be in everybody else's way.
+    base.join(privilege::outer_user())
 }
 
 fn take_turn(load: Load) -> Result<File> {

@@ -36,6 +36,11 @@ pub(crate) fn in_user_namespace(program: impl AsRef<std::ffi::OsStr>) -> Command
     command
 }
 
+/// Whether this process was started again by [`enter`].
+pub fn is_reentered() -> bool {
+    std::env::var_os(OUTER_USER).is_some()
+}
+
 /// The user's id, the outer one in a user namespace.
 pub(crate) fn outer_user() -> String {
     std::env::var(OUTER_USER).unwrap_or_else(|_| nix::unistd::geteuid().to_string())

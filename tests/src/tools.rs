@@ -28,13 +28,11 @@ pub const AB: Tool = Tool { program: "ab", package: "apache2-utils" };
 pub const WRK: Tool = Tool { program: "wrk", package: "wrk" };
 /// Breaks the network on purpose.
 pub const NFT: Tool = Tool { program: "nft", package: "nftables" };
-/// Shows what is on the wire.
-pub const TCPDUMP: Tool = Tool { program: "tcpdump", package: "tcpdump" };
 
 /// What every lab needs.
 pub const LAB: &[Tool] = &[IP, SETPRIV];
 /// What the tests need.
-pub const TESTS: &[Tool] = &[IP, SETPRIV, REDIS_SERVER, REDIS_BENCHMARK, NGINX, AB, WRK, NFT, TCPDUMP];
+pub const TESTS: &[Tool] = &[IP, SETPRIV, REDIS_SERVER, REDIS_BENCHMARK, NGINX, AB, WRK, NFT];
 
 impl Tool {
     /// Where the program is, if it is installed. Looks in the system folders too, which are not in every user's `PATH`.

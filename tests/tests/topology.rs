@@ -1,13 +1,14 @@
 //! The lab itself: who reaches whom, and that nothing is left of it.
 
-use anyhow::{Result, ensure};
+use anyhow::ensure;
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 use tcpcopy_lab::lab::{Forwarding, Load, TargetRoutes};
+use tcpcopy_lab::sniffer::{Segment, Sniffer};
 use tcpcopy_lab::wait::wait_until;
-use tcpcopy_lab::{Family, Host, Lab, LabOptions, lab_test, tools};
+use tcpcopy_lab::{Family, Host, Lab, LabOptions, lab_test};
 
 const LIGHT: LabOptions =
     LabOptions { target_routes: TargetRoutes::ViaAssistant, forwarding: Forwarding::Off, load: Load::Light };
@@ -36,17 +37,18 @@ fn replies_of_the_target_to_clients_arrive_at_the_assistant() {
         for family in [Family::V4, Family::V6] {
             let target = Host::Target.socket(family, 7001);
             let _listener = lab.host(Host::Target).run(move || TcpListener::bind(target))?;
-            let at_assistant = sniff(lab, Host::Assistant)?;
-            let at_client = sniff(lab, Host::Client)?;
+            let at_assistant = Sniffer::open(lab.host(Host::Assistant))?;
+            let at_client = Sniffer::open(lab.host(Host::Client))?;
             // The client itself connects to the target: the SYN goes straight there, the answer must not come back.
             let connected = lab
                 .host(Host::Client)
                 .run(move || TcpStream::connect_timeout(&target, Duration::from_millis(700)));
             ensure!(connected.is_err(), "the handshake completed: the answer came back directly");
+            let is_answer = |segment: &Segment| segment.source == target && segment.is_syn_ack();
             wait_until("a SYN-ACK at the assistant", Duration::from_secs(5), || {
-                Ok(at_assistant.output().contains("Flags [S.]"))
+                Ok(at_assistant.segments().iter().any(is_answer))
             })?;
-            ensure!(!at_client.output().contains("Flags [S.]"), "{}", at_client.output());
+            ensure!(!at_client.segments().iter().any(is_answer), "the answer came to the client as well");
         }
         Ok(())
     });
@@ -94,12 +96,4 @@ fn labs_do_not_disturb_each_other_and_leave_nothing() {
         ensure!(!folder.exists(), "{} is left", folder.display());
         Ok(())
     });
-}
-
-fn sniff(lab: &Lab, host: Host) -> Result<tcpcopy_lab::process::Process> {
-    let mut command = Command::new(tools::TCPDUMP.require()?);
-    command.args(["-i", "eth0", "-n", "-l", "--immediate-mode", "tcp"]);
-    let mut process = lab.host(host).spawn("tcpdump", command)?;
-    process.wait_for_line("listening on", Duration::from_secs(10))?;
-    Ok(process)
 }
