@@ -269,3 +269,6 @@ impl TimerWheel {
         self.scheduled -= 1;
     }
 }
+
+#[cfg(test)]
+mod tests;
