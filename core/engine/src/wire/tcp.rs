@@ -270,7 +270,7 @@ impl TcpOptions {
     fn read_fast_open(&mut self, cookie: &[u8]) {
         match cookie.len() {
             0 => self.fast_open = FastOpen::Request,
-            4..=16 if cookie.len() % 2 == 0 => self.fast_open = FastOpen::Cookie,
+            4..=16 if cookie.len().is_multiple_of(2) => self.fast_open = FastOpen::Cookie,
             _ => {}
         }
     }
