@@ -184,7 +184,7 @@ pub struct TcpOptions {
     pub timestamps: Option<Timestamps>,
     /// Selective acknowledgements.
     pub sack: SackBlocks,
-    /// Fast open. Read only: [`super::packet::write`] leaves it out.
+    /// Fast open. Read only: [`super::packet::write()`] leaves it out.
     pub fast_open: FastOpen,
 }
 
@@ -311,7 +311,7 @@ impl TcpOptions {
         len
     }
 
-    /// How many bytes these options take in a header that [`super::packet::write`] makes: a multiple of 4, at most
+    /// How many bytes these options take in a header that [`super::packet::write()`] makes: a multiple of 4, at most
     /// [`Self::MAX_LEN`].
     pub fn written_len(&self) -> usize {
         match self.sack_blocks_that_fit() {
