@@ -89,6 +89,56 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+    #[test]
+    fn with_many_keys_the_next_deadline_is_never_late_and_exact_after_one_early_wake(
+        steps in prop::collection::vec((0u32..1000, 0u64..2_000_000_000, 0u64..40_000), 200..600),
+    ) {
+        let mut now = 0;
+        let mut wheel = TimerWheel::new(Instant::ZERO);
+        let mut model = Model::default();
+        for key in 0..1000 {
+            let at = 1_000_000_000 + u64::from(key) * 1000;
+            wheel.schedule(key, Instant::from_nanos(at));
+            model.deadlines.insert(key, at);
+        }
+        for (key, after, by) in steps {
+            wheel.schedule(key, Instant::from_nanos(now + after));
+            model.deadlines.insert(key, now + after);
+            let earliest = model.deadlines.values().min().copied().unwrap();
+            let told = wheel.next_deadline().unwrap().as_nanos();
+            prop_assert!(told <= earliest, "{} is later than {}", told, earliest);
+            let mut expired = Vec::new();
+            if told < earliest && key % 50 == 0 && told >= now {
+                now = told;
+                wheel.expire(Instant::from_nanos(now), &mut expired);
+                prop_assert_eq!(expired.len(), 0);
+                prop_assert_eq!(wheel.next_deadline(), Some(Instant::from_nanos(earliest)));
+            }
+            now += by;
+            wheel.expire(Instant::from_nanos(now), &mut expired);
+            expired.sort_unstable();
+            prop_assert_eq!(expired, model.expire(now).into_iter().collect::<Vec<_>>());
+        }
+    }
+}
+
+#[test]
+fn one_early_wake_makes_the_next_deadline_exact() {
+    let mut wheel = TimerWheel::new(Instant::ZERO);
+    for key in 0..1000 {
+        wheel.schedule(key, Instant::from_nanos(HOUR + u64::from(key)));
+    }
+    wheel.schedule(0, Instant::from_nanos(2 * HOUR));
+    let early = wheel.next_deadline().expect("a bound");
+    assert!(early < Instant::from_nanos(HOUR + 1), "{early:?} is not early");
+    let mut expired = Vec::new();
+    wheel.expire(early, &mut expired);
+    assert_eq!(expired, []);
+    assert_eq!(wheel.next_deadline(), Some(Instant::from_nanos(HOUR + 1)));
+}
+
 #[test]
 fn the_ends_of_time_are_deadlines_too() {
     let mut wheel = TimerWheel::new(Instant::from_nanos(u64::MAX / 3));
