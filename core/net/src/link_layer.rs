@@ -185,7 +185,7 @@ impl LinkSink {
             let Some(next_hop) = way.next_hop else { continue };
             match neighbour::mac_of(next_hop, self.interface) {
                 Ok(Some(mac)) if way.header[..6] != mac => {
-                    tracing::info!("the next hop to {} has got another MAC: {}", way.target, display(mac));
+                    tracing::info!("the next hop to {} has got another MAC: {}", way.target, format_mac(mac));
                     way.header[..6].copy_from_slice(&mac);
                 }
                 Ok(Some(_)) => {}
@@ -203,7 +203,7 @@ impl LinkSink {
     }
 }
 
-fn display(mac: Mac) -> String {
+fn format_mac(mac: Mac) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
