@@ -1,2 +1,54 @@
-//! Placeholder.
-fn main() {}
+//! `cargo xtask`: set-up, demo, tests, benchmarks and the lab.
+//!
+//! Owns what a newcomer types. Everything about hosts, servers and load is in `tcpcopy-lab`; nothing here needs a C library,
+//! so that it runs on a machine where nothing is installed yet.
+#![forbid(unsafe_code)]
+
+mod bench;
+mod cargo;
+mod demo;
+mod lab;
+mod setup;
+mod test;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Set-up, demo, tests, benchmarks and the lab")]
+struct Args {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what is missing, raise the lab, replay live traffic in it and show what reached the target
+    Demo,
+    /// Install what is missing and run every test, the lab's included
+    Test(test::Args),
+    /// Measure CPU time and memory per request, and beside it those of a bare forwarder
+    Bench(bench::Args),
+    /// Play with the four hosts
+    #[command(subcommand)]
+    Lab(lab::Command),
+}
+
+fn main() -> ExitCode {
+    let result = match Args::parse().command {
+        Task::Demo => demo::run(),
+        Task::Test(args) => test::run(&args),
+        Task::Bench(args) => bench::run(&args),
+        Task::Lab(command) => lab::run(command),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            let text = format!("{error:#}");
+            // A hint comes on a line of its own, whoever gave it.
+            let (what, hint) = text.split_once("\nhint: ").unwrap_or((&text, "see CONTRIBUTING.md"));
+            eprintln!("error: {what}\nhint: {hint}");
+            ExitCode::FAILURE
+        }
+    }
+}

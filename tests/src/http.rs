@@ -1,0 +1,205 @@
+//! HTTP load: a client of our own whose every request is different, and the well-known ones, `ab` and `wrk`.
+
+use crate::host::RunningHost;
+use crate::load::Connections;
+use crate::tools;
+use anyhow::{Context, Result, ensure};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::time::Duration;
+
+/// Load of requests that all have a path, and a body if they are posts, of their own.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpLoad {
+    /// The server.
+    pub server: SocketAddr,
+    /// Connections at a time.
+    pub connections: usize,
+    /// Requests over all connections; rounded down to the same number for each.
+    pub requests: usize,
+    /// How long a connection lasts.
+    pub reuse: Connections,
+    /// What is asked for.
+    pub request: HttpRequest,
+}
+
+/// A kind of request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpRequest {
+    /// GET of a static file; the query tells requests apart.
+    Get {
+        /// Path of the file.
+        path: &'static str,
+    },
+    /// POST of so many bytes.
+    Post {
+        /// Length of the body.
+        bytes: usize,
+    },
+}
+
+impl HttpLoad {
+    /// Requests that [`HttpLoad::run`] sends.
+    pub fn total(&self) -> usize {
+        self.requests / self.connections * self.connections
+    }
+
+    /// Runs the load from `host` to its end.
+    ///
+    /// # Errors
+    /// When a connection fails or the server answers with another status than 200.
+    pub fn run(&self, host: &RunningHost) -> Result<()> {
+        let load = *self;
+        host.run(move || {
+            std::thread::scope(|scope| {
+                let threads: Vec<_> =
+                    (0..load.connections).map(|id| scope.spawn(move || load.run_connection(id))).collect();
+                threads.into_iter().try_for_each(|thread| {
+                    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                })
+            })
+        })
+    }
+
+    fn run_connection(&self, id: usize) -> Result<()> {
+        let mut stream = None;
+        for number in 0..self.requests / self.connections {
+            let mut open = match stream.take() {
+                Some(open) => open,
+                None => connect(self.server)?,
+            };
+            open.get_mut().write_all(&self.write_request(id, number))?;
+            read_answer(&mut open).with_context(|| format!("request {number} of connection {id}"))?;
+            if self.reuse == Connections::Kept {
+                stream = Some(open);
+            }
+        }
+        Ok(())
+    }
+
+    fn write_request(&self, id: usize, number: usize) -> Vec<u8> {
+        let connection = match self.reuse {
+            Connections::Kept => "keep-alive",
+            Connections::PerRequest => "close",
+        };
+        let rest = format!("HTTP/1.1\r\nHost: lab\r\nConnection: {connection}\r\n");
+        match self.request {
+            HttpRequest::Get { path } => format!("GET {path}?id={id}.{number} {rest}\r\n").into_bytes(),
+            HttpRequest::Post { bytes } => {
+                let head = format!("POST /post/{id}/{number} {rest}Content-Length: {bytes}\r\n\r\n");
+                let mut out = head.into_bytes();
+                let start = out.len();
+                // No period of a segment's size, and different for each request.
+                out.extend((0..bytes).map(|i| ((i * i / 7) ^ (number * 31) ^ (id * 131)) as u8));
+                debug_assert_eq!(out.len(), start + bytes);
+                out
+            }
+        }
+    }
+}
+
+fn connect(server: SocketAddr) -> Result<BufReader<TcpStream>> {
+    let stream = TcpStream::connect_timeout(&server, Duration::from_secs(10))
+        .with_context(|| format!("connecting to {server}"))?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    Ok(BufReader::new(stream))
+}
+
+fn read_answer(stream: &mut impl BufRead) -> Result<()> {
+    let mut line = String::new();
+    stream.read_line(&mut line)?;
+    ensure!(line.split(' ').nth(1) == Some("200"), "the server answered {line:?}");
+    let mut length = 0;
+    loop {
+        let mut field = String::new();
+        ensure!(stream.read_line(&mut field)? > 0, "the connection ended in a header");
+        let Some((name, value)) = field.trim_end().split_once(':') else { break };
+        if name.eq_ignore_ascii_case("content-length") {
+            length = value.trim().parse()?;
+        }
+    }
+    let read = std::io::copy(&mut stream.take(length), &mut std::io::sink())?;
+    ensure!(read == length, "the body ended after {read} of {length} bytes");
+    Ok(())
+}
+
+/// Runs `ab` from `host` for so many requests, each on a connection of its own.
+///
+/// # Errors
+/// When it is not installed or reports failed requests.
+pub fn ab(host: &RunningHost, url: &str, connections: usize, requests: usize) -> Result<()> {
+    let mut command = Command::new(tools::AB.require()?);
+    command.args(["-q", "-n", &requests.to_string(), "-c", &connections.to_string(), url]);
+    let output = String::from_utf8_lossy(&host.output(command)?.stdout).into_owned();
+    let field = |name: &str| {
+        output.lines().find_map(|line| line.strip_prefix(name)).map(str::trim).unwrap_or_default().to_owned()
+    };
+    ensure!(field("Failed requests:") == "0", "ab reports failures:\n{output}");
+    ensure!(field("Complete requests:") == requests.to_string(), "ab did not complete:\n{output}");
+    Ok(())
+}
+
+/// Runs `wrk` from `host` for so long, on kept connections, with a query that is different in each request.
+///
+/// # Errors
+/// When it is not installed or reports errors.
+pub fn wrk(host: &RunningHost, url: &str, connections: usize, lasting: Duration) -> Result<()> {
+    // Each of wrk's threads has a Lua state of its own; its number keeps their queries apart.
+    const SCRIPT: &str = r#"
+local threads = 0
+function setup(thread) thread:set("number", threads); threads = threads + 1 end
+local sent = 0
+function request()
+  sent = sent + 1
+  return wrk.format(nil, wrk.path .. "?id=" .. number .. "." .. sent)
+end
+"#;
+    let script = host.folder().join("unique.lua");
+    std::fs::write(&script, SCRIPT)?;
+    let mut command = Command::new(tools::WRK.require()?);
+    command.args([
+        "-t",
+        "1",
+        "-c",
+        &connections.to_string(),
+        "-d",
+        &format!("{}s", lasting.as_secs().max(1)),
+    ]);
+    command.arg("-s").arg(script).arg(url);
+    let output = String::from_utf8_lossy(&host.output(command)?.stdout).into_owned();
+    ensure!(output.contains("requests in"), "wrk reports no requests:\n{output}");
+    ensure!(
+        !output.contains("Socket errors") && !output.contains("Non-2xx"),
+        "wrk reports errors:\n{output}"
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn posts_differ_in_path_and_body() {
+        let load = HttpLoad {
+            server: SocketAddr::from(([127, 0, 0, 1], 80)),
+            connections: 3,
+            requests: 10,
+            reuse: Connections::Kept,
+            request: HttpRequest::Post { bytes: 2000 },
+        };
+        assert_eq!(load.total(), 9);
+        let (one, two) = (load.write_request(0, 0), load.write_request(0, 1));
+        assert!(one.starts_with(b"POST /post/0/0 HTTP/1.1\r\n"));
+        assert_ne!(one[one.len() - 2000..], two[two.len() - 2000..]);
+    }
+
+    #[test]
+    fn other_answers_than_200_are_errors() {
+        assert!(read_answer(&mut b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".as_slice()).is_ok());
+        assert!(read_answer(&mut b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no".as_slice()).is_err());
+        assert!(read_answer(&mut b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n".as_slice()).is_err());
+    }
+}

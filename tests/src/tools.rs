@@ -1,0 +1,82 @@
+//! The programs of other people that the lab runs, and the Debian packages that have them.
+
+use anyhow::{Result, bail};
+use std::path::{Path, PathBuf};
+
+/// A program that must be installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tool {
+    /// Name of the program.
+    pub program: &'static str,
+    /// Debian and Ubuntu package that has it.
+    pub package: &'static str,
+}
+
+/// Makes and joins the hosts.
+pub const IP: Tool = Tool { program: "ip", package: "iproute2" };
+/// Ties a process to the life of the thread that started it.
+pub const SETPRIV: Tool = Tool { program: "setpriv", package: "util-linux" };
+/// A real server.
+pub const REDIS_SERVER: Tool = Tool { program: "redis-server", package: "redis-server" };
+/// Its load generator.
+pub const REDIS_BENCHMARK: Tool = Tool { program: "redis-benchmark", package: "redis-tools" };
+/// A real server.
+pub const NGINX: Tool = Tool { program: "nginx", package: "nginx-light" };
+/// HTTP load on short connections.
+pub const AB: Tool = Tool { program: "ab", package: "apache2-utils" };
+/// HTTP load on long connections.
+pub const WRK: Tool = Tool { program: "wrk", package: "wrk" };
+/// Breaks the network on purpose.
+pub const NFT: Tool = Tool { program: "nft", package: "nftables" };
+
+/// What every lab needs.
+pub const LAB: &[Tool] = &[IP, SETPRIV];
+/// What the tests need.
+pub const TESTS: &[Tool] = &[IP, SETPRIV, REDIS_SERVER, REDIS_BENCHMARK, NGINX, AB, WRK, NFT];
+
+impl Tool {
+    /// Where the program is, if it is installed. Looks in the system folders too, which are not in every user's `PATH`.
+    pub fn find(self) -> Option<PathBuf> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path)
+            .chain(["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from))
+            .map(|folder| folder.join(self.program))
+            .find(|file| is_executable(file))
+    }
+
+    /// Where the program is.
+    ///
+    /// # Errors
+    /// An error with a hint when it is not installed.
+    pub fn require(self) -> Result<PathBuf> {
+        match self.find() {
+            Some(path) => Ok(path),
+            None => bail!(
+                "{} is not installed\nhint: apt-get install {} (cargo xtask demo and test do so themselves)",
+                self.program,
+                self.package
+            ),
+        }
+    }
+}
+
+fn is_executable(file: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    file.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_what_is_there_and_names_the_package_of_what_is_not() {
+        assert!(Tool { program: "sh", package: "dash" }.find().is_some());
+        let missing = Tool { program: "no-such-program", package: "its-package" };
+        let error = missing.require().unwrap_err().to_string();
+        assert!(
+            error.contains("no-such-program") && error.contains("apt-get install its-package"),
+            "{error}"
+        );
+    }
+}

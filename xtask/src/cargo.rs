@@ -1,0 +1,31 @@
+//! Calling cargo.
+
+use anyhow::{Context, Result, ensure};
+use std::path::PathBuf;
+use std::process::Command;
+use tcpcopy_lab::programs;
+
+/// A cargo command in the workspace's folder.
+pub(crate) fn cargo(words: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(programs::workspace()).args(words);
+    command
+}
+
+/// Runs a command to its end.
+pub(crate) fn run(mut command: Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("starting {command:?}"))?;
+    ensure!(status.success(), "{command:?} failed ({status})\nhint: its own messages are above");
+    Ok(())
+}
+
+/// Builds the two programs, optimised, and returns the folder they are in. A folder given by the environment is taken as it
+/// is.
+pub(crate) fn build_programs() -> Result<PathBuf> {
+    if let Some(folder) = std::env::var_os(programs::BIN_DIR) {
+        return Ok(folder.into());
+    }
+    println!("==> building tcpcopy and intercept (the first time takes a few minutes)");
+    run(cargo(&["build", "--release", "--quiet", "--bin", "tcpcopy", "--bin", "intercept"]))?;
+    Ok(programs::target_folder().join("release"))
+}
