@@ -38,7 +38,8 @@ pub(super) fn transfers(lists: &[String], warnings: &mut Vec<String>) -> Result<
         }
         if later.target.addr.is_loopback() {
             warnings.push(format!(
-                "-x: target {} is loopback: only clients of this host can be replayed, and intercept must capture on lo",
+                "-x: target {} is loopback: its replies reach this host's own kernel, which resets the connections; \
+                 give an address of another host or network namespace",
                 later.target
             ));
         }
