@@ -9,6 +9,7 @@ use crate::settings::{
     CaptureMethod, Growth, InjectionMethod, Joining, Pacing, RelayAtStart, Settings, Waiting,
 };
 use crate::worker::{FIRST_RELAY_TOKEN, Worker, WorkerReport};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -33,6 +34,8 @@ use tcpcopy_relay::{RelayClients, RelayOptions};
 const RELAY_PATIENCE: Duration = Duration::from_secs(5);
 /// How often workers beside the first publish their numbers.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(200);
+/// How often a worker that never sleeps looks for signals.
+const SIGNAL_INTERVAL: Duration = Duration::from_millis(20);
 /// Packets of a ring slot when nothing else is asked for: what GRO and TSO make of segments.
 const WHOLE_PACKET: usize = 65_535 + 64;
 const MAX_SNAPSHOT: usize = 512 << 10;
@@ -123,6 +126,7 @@ impl Main<'_> {
         let mut next_report = interval.map(|interval| self.started + interval);
         let end = settings.limits.duration.map(|duration| self.started + duration);
         let mut stop_at = None;
+        let mut next_signal_check = self.started;
         loop {
             let now = clock::monotonic();
             let until = [next_report, end, stop_at].into_iter().flatten().min();
@@ -134,7 +138,11 @@ impl Main<'_> {
                     tracing::error!("can't write statistics: {error}");
                 }
             }
-            let signalled = self.signals.take().ok().flatten().is_some();
+            let mut signalled = false;
+            if worker.take_caller_ready() || now >= next_signal_check {
+                next_signal_check = now + SIGNAL_INTERVAL;
+                signalled = self.signals.take().ok().flatten().is_some();
+            }
             if stop_at.is_none() && (signalled || end.is_some_and(|at| at <= now)) {
                 self.board.order.store(DRAIN, Ordering::Release);
                 worker.drain()?;
@@ -200,7 +208,7 @@ fn add_relay(all: &mut Vec<RelayStatus>, report: &WorkerReport) {
             status.remote = Some(RemoteStatus {
                 captured: server.intercept.packets_captured,
                 kernel_dropped: server.intercept.kernel_drops,
-                unrouted: server.intercept.replies_unrouted,
+                unrouted: server.intercept.replies_without_route,
                 forwards_v4: forwarding(facts.forwards_v4),
                 forwards_v6: forwarding(facts.forwards_v6),
             });

@@ -7,7 +7,7 @@
 use crate::report::Histogram;
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 use tcpcopy_engine::batch::PacketBatch;
 use tcpcopy_engine::counters::Counters;
