@@ -172,14 +172,11 @@ impl Connection {
             Phase::Waiting { .. } => Ok(State::Unchanged),
             Phase::Connecting { .. } => self.start_handshake(event, poller, now),
             Phase::Handshaking { .. } => {
-                if event.is_writable() {
-                    self.flush(poller, event.token)?;
-                }
+                // Reading comes first: a refusal should be seen even where writing fails because of it.
                 if event.is_readable() {
-                    self.read_handshake(poller, event.token, now)
-                } else {
-                    Ok(State::Unchanged)
+                    return self.read_handshake(poller, event.token, now);
                 }
+                self.flush(poller, event.token)
             }
             Phase::Live { .. } => {
                 self.input_pending |= event.is_readable();

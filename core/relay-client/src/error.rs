@@ -51,6 +51,7 @@ impl RelayError {
             Self::Handshake(
                 HandshakeError::Version { .. } | HandshakeError::Refused(Refusal::Version { .. }),
             ) => true,
+            Self::Handshake(HandshakeError::Refused(Refusal::SingleTaken)) | Self::Dismissed(Refusal::SingleTaken) => true,
             Self::Handshake(error) => error.is_about_token(),
             _ => false,
         }
@@ -74,6 +75,9 @@ impl RelayError {
             }
             Self::Handshake(HandshakeError::Refused(Refusal::TokenRequired)) => {
                 "give tcpcopy intercept's token, with --token-file or TCPCOPY_TOKEN".into()
+            }
+            Self::Handshake(HandshakeError::Refused(Refusal::SingleTaken)) | Self::Dismissed(Refusal::SingleTaken) => {
+                "stop the other tcpcopy, or run intercept without --single".into()
             }
             Self::Handshake(error) if error.is_about_token() => {
                 "give tcpcopy and intercept the same token, with --token-file or TCPCOPY_TOKEN".into()
