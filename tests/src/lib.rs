@@ -27,6 +27,7 @@ pub mod programs;
 pub mod redis;
 pub mod replay;
 pub mod report;
+pub mod scenario;
 pub mod sniffer;
 pub mod tools;
 pub mod wait;

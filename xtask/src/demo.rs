@@ -53,7 +53,8 @@ pub(crate) fn run() -> Result<ExitCode> {
 
     let finished = replay.finish()?;
     println!("\n==> closing report of tcpcopy");
-    for line in finished.tcpcopy.output.lines() {
+    let is_closing = |line: &&str| !line.starts_with("tcpcopy: report after");
+    for line in finished.tcpcopy.output.lines().skip_while(is_closing) {
         println!("    {line}");
     }
     ensure!(
