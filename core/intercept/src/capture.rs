@@ -283,6 +283,9 @@ mod tests {
                 Filter::compile(&expression, link, 100).unwrap();
             }
         }
-        assert!(default_expression(1, &local).contains("not (dst port 1 and (dst host 127.0.0.1 or dst host ::1))"));
+        assert!(
+            default_expression(1, &local)
+                .contains("not (dst port 1 and (dst host 127.0.0.1 or dst host ::1))")
+        );
     }
 }
