@@ -1,15 +1,12 @@
 //! The lab itself: who reaches whom, and that nothing is left of it.
 
 use anyhow::ensure;
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, sendto, socket,
-};
 use std::io::Read;
-use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
+use std::net::{IpAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 use tcpcopy_lab::lab::{Forwarding, Load, TargetRoutes};
+use tcpcopy_lab::raw::RawSegment;
 use tcpcopy_lab::sniffer::{Segment, Sniffer};
 use tcpcopy_lab::wait::wait_until;
 use tcpcopy_lab::{Family, Host, Lab, LabOptions, lab_test};
@@ -113,37 +110,12 @@ fn a_syn_in_the_clients_name_is_answered_to_the_assistant() {
         };
         let _listener = lab.host(Host::Target).run(move || TcpListener::bind((target, 7004)))?;
         let at_assistant = Sniffer::open(lab.host(Host::Assistant))?;
-        lab.host(Host::Online).run(move || -> anyhow::Result<()> {
-            let raw = socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw)?;
-            let to = SockaddrIn::from(std::net::SocketAddrV4::new(target, 0));
-            sendto(raw.as_raw_fd(), &syn(client, target, 7004), &to, MsgFlags::empty())?;
-            Ok(())
-        })?;
+        let (from, to) = (SocketAddrV4::new(client, 4000), SocketAddrV4::new(target, 7004));
+        RawSegment::syn(from, to).send(lab.host(Host::Online))?;
         wait_until("the answer at the assistant", Duration::from_secs(5), || {
             Ok(at_assistant.segments().iter().any(|segment| {
-                segment.is_syn_ack()
-                    && segment.source == (target, 7004).into()
-                    && segment.destination == (client, 4000).into()
+                segment.is_syn_ack() && segment.source == to.into() && segment.destination == from.into()
             }))
         })
     });
-}
-
-/// A SYN from port 4000; the kernel fills in the IP header's length and checksum.
-fn syn(client: Ipv4Addr, target: Ipv4Addr, port: u16) -> Vec<u8> {
-    let mut tcp = vec![0; 20];
-    tcp[..2].copy_from_slice(&4000_u16.to_be_bytes());
-    tcp[2..4].copy_from_slice(&port.to_be_bytes());
-    tcp[12..16].copy_from_slice(&[5 << 4, 0x02, 0xff, 0xff]);
-    let pseudo = [&client.octets()[..], &target.octets(), &[0, 6, 0, 20], &tcp].concat();
-    let mut sum: u32 = pseudo.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    tcp[16..18].copy_from_slice(&(!(sum as u16)).to_be_bytes());
-    let mut packet = vec![0x45, 0, 0, 40, 0, 1, 0, 0, 64, 6, 0, 0];
-    packet.extend(client.octets());
-    packet.extend(target.octets());
-    packet.extend(tcp);
-    packet
 }
