@@ -8,12 +8,25 @@
 #![forbid(unsafe_code)]
 
 pub mod batch;
+pub mod config;
 pub mod counters;
+pub mod engine;
 pub mod flow;
+pub mod join;
 pub mod mapping;
+pub mod protocol;
 pub mod relay;
 pub mod sampling;
 pub mod seq;
+pub mod stream;
+pub mod tcp;
 pub mod time;
 pub mod timer;
 pub mod wire;
+
+mod session;
+mod shared;
+
+pub use config::EngineConfig;
+pub use engine::Engine;
+pub use shared::RouteChange;

@@ -1,0 +1,412 @@
+//! One worker's sessions: who they are, which packet belongs to which, and when each has to be looked at again.
+//!
+//! The caller feeds captured packets and replies in, and takes packets and route changes out. Nothing happens between calls:
+//! [`Engine::next_deadline`] says when [`Engine::handle_timeout`] is due.
+
+use crate::batch::PacketBatch;
+use crate::config::{EngineConfig, MidStreamPolicy};
+use crate::counters::{Counters, EndReason};
+use crate::flow::{Endpoint, FlowKey, FlowMap};
+use crate::join::{Sighting, Strangers};
+use crate::protocol::ProtocolFactory;
+use crate::sampling::Sampler;
+use crate::session::{CaptureKey, Captured, Session};
+use crate::shared::{RouteChange, Shared};
+use crate::tcp::ReplyHeader;
+use crate::tcp::connection::Limited;
+use crate::time::{Duration, Instant};
+use crate::timer::TimerWheel;
+use crate::wire::fragment::{FragmentOutcome, Reassembler};
+use crate::wire::ip::IpPacket;
+use crate::wire::tcp::{TcpFlags, TcpSegment};
+use crate::wire::{PROTOCOL_TCP, link};
+use slab::Slab;
+
+/// Fragments held at most, and for how long (RFC 8200, section 4.5).
+const FRAGMENT_BYTES: usize = 8 << 20;
+const FRAGMENT_DATAGRAMS: usize = 1024;
+const FRAGMENT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Memory given up at once when the limit is reached, as a divisor of the limit: shedding one session at a time would scan all
+/// of them for each.
+const SHED_SHARE: u64 = 10;
+
+/// The replayer of one worker.
+pub struct Engine {
+    shared: Shared,
+    sessions: Slab<Session>,
+    by_capture: FlowMap<CaptureKey, u32>,
+    strangers: Strangers,
+    sampler: Sampler,
+    wheel: TimerWheel,
+    expired: Vec<u32>,
+    dirty: Vec<u32>,
+    captured_fragments: Reassembler,
+    reply_fragments: Reassembler,
+    started_at: Instant,
+    next_serial: u64,
+}
+
+impl Engine {
+    /// An engine without sessions; `factory` makes their protocols.
+    pub fn new(config: EngineConfig, factory: Box<dyn ProtocolFactory>, now: Instant) -> Self {
+        let reassembler = || Reassembler::new(FRAGMENT_BYTES, FRAGMENT_DATAGRAMS, FRAGMENT_TIMEOUT);
+        Self {
+            sampler: Sampler::new(config.percentage, config.ramp),
+            shared: Shared::new(config, factory),
+            sessions: Slab::new(),
+            by_capture: FlowMap::default(),
+            strangers: Strangers::default(),
+            wheel: TimerWheel::new(now),
+            expired: Vec::new(),
+            dirty: Vec::new(),
+            captured_fragments: reassembler(),
+            reply_fragments: reassembler(),
+            started_at: now,
+            next_serial: 0,
+        }
+    }
+
+    /// What was counted so far.
+    pub fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    /// Takes a captured frame of link type `link`, `wire_len` bytes long on the wire, captured at `captured_at_nanos` of the
+    /// Unix epoch.
+    pub fn handle_frame(
+        &mut self,
+        link: link::LinkType,
+        frame: &[u8],
+        wire_len: usize,
+        captured_at_nanos: u64,
+        now: Instant,
+    ) {
+        self.shared.counters.packets_captured += 1;
+        match link::ip_packet(link, frame, wire_len) {
+            Ok((packet, wire_len)) => self.handle_captured(packet, wire_len, captured_at_nanos, now),
+            Err(link::LinkError::NotIp) => self.shared.counters.packets_ignored += 1,
+            Err(_) => self.shared.counters.packets_malformed += 1,
+        }
+    }
+
+    fn handle_captured(&mut self, data: &[u8], wire_len: usize, captured_at_nanos: u64, now: Instant) {
+        self.shared.counters.bytes_captured += wire_len as u64;
+        let Ok(packet) = IpPacket::parse(data, wire_len) else {
+            self.shared.counters.packets_malformed += 1;
+            return;
+        };
+        if packet.fragment.is_some() {
+            self.shared.counters.fragments += 1;
+            self.shared.counters.fragments_dropped += self.captured_fragments.expire(now);
+            match self.captured_fragments.push(&packet, data, now) {
+                FragmentOutcome::Complete(whole) => match IpPacket::parse(&whole, whole.len()) {
+                    Ok(packet) => self.handle_packet(&packet, captured_at_nanos, now),
+                    Err(_) => self.shared.counters.packets_malformed += 1,
+                },
+                FragmentOutcome::Waiting => {}
+                FragmentOutcome::Dropped(drop) => self.shared.counters.fragments_dropped += drop.fragments,
+            }
+            return;
+        }
+        self.handle_packet(&packet, captured_at_nanos, now);
+    }
+
+    fn handle_packet(&mut self, packet: &IpPacket<'_>, captured_at_nanos: u64, now: Instant) {
+        if packet.protocol != PROTOCOL_TCP {
+            self.shared.counters.packets_ignored += 1;
+            return;
+        }
+        let Ok(segment) = TcpSegment::parse(packet.payload, packet.payload_len) else {
+            self.shared.counters.packets_malformed += 1;
+            return;
+        };
+        let client = Endpoint::new(packet.source, segment.source_port);
+        let online = Endpoint::new(packet.destination, segment.destination_port);
+        let captured = Captured {
+            segment: &segment,
+            hop_limit: packet.hop_limit,
+            traffic_class: packet.traffic_class,
+            captured_at_nanos,
+        };
+        let first = CaptureKey { client, online, copy: 0 };
+        let is_syn = segment.flags.contains(TcpFlags::SYN) && !segment.flags.contains(TcpFlags::ACK);
+        match self.by_capture.get(&first) {
+            Some(_) if is_syn => self.on_syn_of_known(&captured, first, now),
+            Some(_) => self.feed(&captured, first, now),
+            None => self.on_unknown(&captured, first, is_syn, now),
+        }
+    }
+
+    /// Hands a segment to all copies of its session.
+    fn feed(&mut self, captured: &Captured<'_>, first: CaptureKey, now: Instant) {
+        for copy in 0..self.shared.mapper.copies() {
+            let Some(&number) = self.by_capture.get(&CaptureKey { copy, ..first }) else { continue };
+            self.with_session(number, now, |session, shared| session.on_captured(captured, shared, now));
+        }
+        self.keep_within_memory(now);
+    }
+
+    fn on_syn_of_known(&mut self, captured: &Captured<'_>, first: CaptureKey, now: Instant) {
+        let Some(&number) = self.by_capture.get(&first) else { return };
+        let repeated = self.sessions.get(number as usize).is_some_and(|s| s.is_same_syn(captured.segment));
+        if repeated {
+            self.shared.counters.segments_repeated += 1;
+            for copy in 0..self.shared.mapper.copies() {
+                if let Some(&number) = self.by_capture.get(&CaptureKey { copy, ..first })
+                    && let Some(session) = self.sessions.get_mut(number as usize)
+                {
+                    session.syn_repeated();
+                }
+            }
+            return;
+        }
+        for copy in 0..self.shared.mapper.copies() {
+            if let Some(number) = self.by_capture.remove(&CaptureKey { copy, ..first }) {
+                self.with_session(number, now, |session, shared| session.detach(shared, now));
+            }
+        }
+        self.on_unknown(captured, first, true, now);
+    }
+
+    fn on_unknown(&mut self, captured: &Captured<'_>, first: CaptureKey, is_syn: bool, now: Instant) {
+        let CaptureKey { client, online, .. } = first;
+        let segment = captured.segment;
+        let counters = &mut self.shared.counters;
+        let Some(target) = self.shared.mapper.transfer(client.addr, online).map(|t| t.target) else {
+            counters.packets_ignored += 1;
+            return;
+        };
+        if !self.sampler.admits(client, now.saturating_since(self.started_at)) {
+            if is_syn {
+                counters.connections_seen += 1;
+                counters.connections_sampled_out += 1;
+            }
+            return;
+        }
+        if is_syn {
+            self.strangers.forget(client, online);
+        } else {
+            if self.shared.config.mid_stream == MidStreamPolicy::Ignore {
+                counters.packets_ignored += 1;
+                return;
+            }
+            match self.strangers.observe(client, online, segment, now) {
+                Sighting::RequestBegins => {}
+                Sighting::Nothing => return,
+                Sighting::Skipped { first } => {
+                    // Of what was under way nobody knows how many requests it was: it counts as one.
+                    counters.requests_captured += u64::from(first);
+                    counters.requests_given_up.add(EndReason::MidStream, u64::from(first));
+                    return;
+                }
+            }
+        }
+        counters.connections_seen += 1;
+        for copy in 0..self.shared.mapper.copies() {
+            let key = CaptureKey { copy, ..first };
+            let entry = self.sessions.vacant_entry();
+            let number = entry.key() as u32;
+            self.next_serial += 1;
+            let shared = &mut self.shared;
+            entry.insert(Session::new(number, self.next_serial, key, target, captured, shared, now));
+            self.by_capture.insert(key, number);
+            self.with_session(number, now, |session, shared| {
+                if !is_syn || segment.payload_len > 0 {
+                    session.on_captured(captured, shared, now);
+                }
+            });
+        }
+        self.keep_within_memory(now);
+    }
+
+    /// Takes a reply that `intercept` returned: a packet of the target from its IP header on, perhaps without all of its
+    /// payload, that was `wire_len` bytes long.
+    pub fn handle_reply(&mut self, data: &[u8], wire_len: usize, now: Instant) {
+        self.shared.counters.replies += 1;
+        let Ok(packet) = IpPacket::parse(data, wire_len) else {
+            self.shared.counters.replies_malformed += 1;
+            return;
+        };
+        if packet.fragment.is_some() {
+            self.shared.counters.fragments_dropped += self.reply_fragments.expire(now);
+            match self.reply_fragments.push(&packet, data, now) {
+                FragmentOutcome::Complete(whole) => match IpPacket::parse(&whole, whole.len()) {
+                    Ok(packet) => self.handle_reply_packet(&packet, now),
+                    Err(_) => self.shared.counters.replies_malformed += 1,
+                },
+                FragmentOutcome::Waiting => {}
+                FragmentOutcome::Dropped(drop) => self.shared.counters.fragments_dropped += drop.fragments,
+            }
+            return;
+        }
+        self.handle_reply_packet(&packet, now);
+    }
+
+    fn handle_reply_packet(&mut self, packet: &IpPacket<'_>, now: Instant) {
+        let segment = match TcpSegment::parse(packet.payload, packet.payload_len) {
+            Ok(segment) if packet.protocol == PROTOCOL_TCP => segment,
+            _ => {
+                self.shared.counters.replies_malformed += 1;
+                return;
+            }
+        };
+        let flow = FlowKey {
+            client: Endpoint::new(packet.destination, segment.destination_port),
+            target: Endpoint::new(packet.source, segment.source_port),
+        };
+        let Some(&(number, body_limit)) = self.shared.flows.get(&flow) else {
+            self.shared.counters.replies_unknown += 1;
+            return;
+        };
+        let header = ReplyHeader::from(&segment);
+        let body = &segment.payload[..segment.payload.len().min(body_limit as usize)];
+        self.with_session(number, now, |session, shared| {
+            session.on_reply(&flow, &header, body, shared, now);
+        });
+    }
+
+    /// `intercept` refused the route of `flow`: another instance replays the same address and port.
+    pub fn handle_route_refused(&mut self, flow: &FlowKey, now: Instant) {
+        let Some(&(number, _)) = self.shared.flows.get(flow) else { return };
+        self.with_session(number, now, |session, shared| {
+            session.end_silently(EndReason::RouteRefused, shared, now);
+        });
+    }
+
+    /// A packet of session `session` was too long for the path, which takes `mtu` bytes.
+    pub fn handle_packet_too_big(&mut self, session: u32, mtu: u32, now: Instant) {
+        if let Some(s) = self.sessions.get(session as usize) {
+            self.shared.lower_mtu(s.target().addr, mtu);
+            self.with_session(session, now, |session, _| session.lower_mtu(mtu));
+        }
+    }
+
+    /// Tells the engine how large packets to `target` may be, as the kernel knows it.
+    pub fn set_path_mtu(&mut self, target: std::net::IpAddr, mtu: u32) {
+        self.shared.lower_mtu(target, mtu);
+    }
+
+    /// The sink failed to send so many packets. Retransmission makes up for them, as it does for any loss.
+    pub fn note_send_failures(&mut self, packets: u64) {
+        self.shared.counters.send_failures += packets;
+    }
+
+    /// Lets due timers fire.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let mut expired = std::mem::take(&mut self.expired);
+        self.wheel.expire(now, &mut expired);
+        for number in expired.drain(..) {
+            self.with_session(number, now, |session, shared| session.on_timer(shared, now));
+        }
+        self.expired = expired;
+    }
+
+    /// When [`Engine::handle_timeout`] is due; may be early by a tick of the wheel.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.wheel.next_deadline()
+    }
+
+    /// Ends all sessions: connections to the target are reset, so that it keeps none of them open for nobody.
+    pub fn shut_down(&mut self, now: Instant) {
+        let numbers: Vec<u32> = self.sessions.iter().map(|(number, _)| number as u32).collect();
+        for number in numbers {
+            self.with_session(number, now, |session, shared| session.end(EndReason::Shutdown, shared, now));
+        }
+    }
+
+    /// Appends packets that may be sent now to `batch`, until it holds about `limit`. Returns whether more could be sent.
+    pub fn poll_transmit(&mut self, batch: &mut PacketBatch, limit: usize, now: Instant) -> Limited {
+        let mut served = 0;
+        let mut again = Vec::new();
+        while served < self.dirty.len() && batch.len() < limit {
+            let number = self.dirty[served];
+            served += 1;
+            let Some(session) = self.sessions.get_mut(number as usize) else { continue };
+            if session.transmit(&mut self.shared, batch, now) == Limited::Yes {
+                again.push(number);
+                continue;
+            }
+            session.dirty = false;
+            self.settle(number, now);
+        }
+        self.dirty.drain(..served);
+        self.dirty.append(&mut again);
+        if self.dirty.is_empty() { Limited::No } else { Limited::Yes }
+    }
+
+    /// Takes the route changes since the last call. They must reach `intercept` before the packets of a later
+    /// [`Engine::poll_transmit`] reach the target.
+    pub fn take_route_changes(&mut self, into: &mut Vec<RouteChange>) {
+        into.append(&mut self.shared.routes);
+    }
+
+    /// All routes wanted now, for a relay connection that was made anew.
+    pub fn routes(&self) -> impl Iterator<Item = (FlowKey, u32)> + '_ {
+        self.shared.flows.iter().map(|(flow, (_, body_limit))| (*flow, *body_limit))
+    }
+
+    /// Whether nothing is captured that was not delivered.
+    pub fn is_idle(&self) -> bool {
+        self.shared.counters.requests_waiting == 0 && self.dirty.is_empty()
+    }
+
+    fn with_session(&mut self, number: u32, _now: Instant, act: impl FnOnce(&mut Session, &mut Shared)) {
+        let Some(session) = self.sessions.get_mut(number as usize) else { return };
+        act(session, &mut self.shared);
+        if !session.dirty {
+            session.dirty = true;
+            self.dirty.push(number);
+        }
+        Self::account(session, &mut self.shared);
+    }
+
+    /// Brings a session's deadline and its places in the tables up to date, after it has sent what it could.
+    fn settle(&mut self, number: u32, now: Instant) {
+        let Some(session) = self.sessions.get_mut(number as usize) else { return };
+        Self::account(session, &mut self.shared);
+        if session.is_ended() && !session.detached {
+            session.detached = true;
+            self.by_capture.remove(&session.key);
+        }
+        if session.is_gone() {
+            self.shared.counters.memory_bytes -= session.accounted as u64;
+            self.wheel.cancel(number);
+            self.sessions.remove(number as usize);
+            return;
+        }
+        if let Some(deadline) = session.deadline(&self.shared) {
+            self.wheel.schedule(number, deadline.max(now));
+        }
+    }
+
+    fn account(session: &mut Session, shared: &mut Shared) {
+        let memory = session.memory();
+        let counters = &mut shared.counters;
+        counters.memory_bytes = counters.memory_bytes - session.accounted as u64 + memory as u64;
+        counters.memory_bytes_peak = counters.memory_bytes_peak.max(counters.memory_bytes);
+        session.accounted = memory;
+    }
+
+    /// Sheds the newest sessions when the memory limit is reached.
+    fn keep_within_memory(&mut self, now: Instant) {
+        let limit = self.shared.config.memory_limit;
+        if self.shared.counters.memory_bytes <= limit {
+            return;
+        }
+        let mut newest: Vec<(u64, u32)> = self
+            .sessions
+            .iter()
+            .filter(|(_, s)| !s.is_ended())
+            .map(|(number, s)| (s.serial, number as u32))
+            .collect();
+        newest.sort_unstable_by(|a, b| b.cmp(a));
+        for (_, number) in newest {
+            if self.shared.counters.memory_bytes <= limit - limit / SHED_SHARE {
+                break;
+            }
+            self.with_session(number, now, |session, shared| {
+                session.end(EndReason::MemoryLimit, shared, now);
+            });
+        }
+    }
+}

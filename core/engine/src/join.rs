@@ -1,0 +1,142 @@
+//! Connections that were under way when the capture began.
+//!
+//! Owns what little is remembered of them until a request seems to begin: the client's next sequence number, and how much of
+//! the response it had read. A request begins where a client that had read more of the response sends again.
+
+use crate::flow::{Endpoint, FlowMap};
+use crate::seq::SeqNumber;
+use crate::time::{Duration, Instant};
+use crate::wire::tcp::{TcpFlags, TcpSegment};
+
+/// Connections remembered at most; beyond it the table starts anew, which only delays joining.
+const MAX_STRANGERS: usize = 65_536;
+/// How long a connection that says nothing is remembered.
+const MAX_SILENCE: Duration = Duration::from_secs(600);
+
+#[derive(Clone, Copy, Debug)]
+struct Stranger {
+    next: SeqNumber,
+    acknowledged: SeqNumber,
+    ready: bool,
+    seen: Instant,
+}
+
+/// What a segment of an unknown connection means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sighting {
+    /// A request seems to begin with it.
+    RequestBegins,
+    /// Nothing that could be joined.
+    Nothing,
+    /// Request bytes that belong to no known beginning; `first` for the first of this connection.
+    Skipped {
+        /// Whether it is the first such segment of its connection.
+        first: bool,
+    },
+}
+
+/// Connections first seen in the middle and not joined yet, by client and online endpoint.
+#[derive(Debug, Default)]
+pub struct Strangers {
+    table: FlowMap<(Endpoint, Endpoint), Stranger>,
+}
+
+impl Strangers {
+    /// Looks at a segment that belongs to no session.
+    pub fn observe(&mut self, client: Endpoint, online: Endpoint, segment: &TcpSegment<'_>, now: Instant) -> Sighting {
+        let key = (client, online);
+        if segment.flags.intersects(TcpFlags::RST.with(TcpFlags::FIN)) || !segment.flags.contains(TcpFlags::ACK) {
+            self.table.remove(&key);
+            return Sighting::Nothing;
+        }
+        // One byte before what was acknowledged is a keep-alive probe, not a request.
+        let len = segment.payload_len as u32;
+        let end = segment.seq + len;
+        let Some(stranger) = self.table.get_mut(&key) else {
+            self.make_room(now);
+            let ready = len == 0;
+            self.table.insert(key, Stranger { next: end, acknowledged: segment.ack, ready, seen: now });
+            return if ready { Sighting::Nothing } else { Sighting::Skipped { first: true } };
+        };
+        stranger.seen = now;
+        let reads = segment.ack.is_after(stranger.acknowledged);
+        let in_order = segment.seq == stranger.next;
+        if len == 0 {
+            if in_order {
+                stranger.ready |= reads;
+                stranger.acknowledged = segment.ack;
+            }
+            return Sighting::Nothing;
+        }
+        if in_order && (stranger.ready || reads) {
+            self.table.remove(&key);
+            return Sighting::RequestBegins;
+        }
+        if end.is_after(stranger.next) {
+            *stranger = Stranger { next: end, acknowledged: segment.ack, ready: false, seen: now };
+        }
+        Sighting::Skipped { first: false }
+    }
+
+    /// Forgets a connection, because a session took it over.
+    pub fn forget(&mut self, client: Endpoint, online: Endpoint) {
+        if !self.table.is_empty() {
+            self.table.remove(&(client, online));
+        }
+    }
+
+    fn make_room(&mut self, now: Instant) {
+        if self.table.len() < MAX_STRANGERS {
+            return;
+        }
+        self.table.retain(|_, s| now.saturating_since(s.seen) < MAX_SILENCE);
+        if self.table.len() >= MAX_STRANGERS {
+            self.table.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn observe(s: &mut Strangers, seq: u32, ack: u32, payload: &[u8]) -> Sighting {
+        let client = Endpoint::new([10, 0, 0, 1].into(), 4000);
+        let online = Endpoint::new([10, 0, 0, 2].into(), 80);
+        let segment = TcpSegment {
+            source_port: 4000,
+            destination_port: 80,
+            seq: SeqNumber(seq),
+            ack: SeqNumber(ack),
+            flags: TcpFlags::ACK,
+            window: 100,
+            urgent: 0,
+            options: crate::wire::tcp::TcpOptions::default(),
+            payload,
+            payload_len: payload.len(),
+        };
+        s.observe(client, online, &segment, Instant::ZERO)
+    }
+
+    #[test]
+    fn a_request_begins_after_something_was_read() {
+        let mut s = Strangers::default();
+        assert_eq!(observe(&mut s, 100, 500, b"tail"), Sighting::Skipped { first: true });
+        assert_eq!(observe(&mut s, 104, 500, b"more"), Sighting::Skipped { first: false });
+        assert_eq!(observe(&mut s, 108, 600, b"GET"), Sighting::RequestBegins);
+    }
+
+    #[test]
+    fn an_acknowledgement_alone_shows_that_the_client_is_between_requests() {
+        let mut s = Strangers::default();
+        assert_eq!(observe(&mut s, 100, 500, b""), Sighting::Nothing);
+        assert_eq!(observe(&mut s, 100, 500, b"GET"), Sighting::RequestBegins);
+    }
+
+    #[test]
+    fn a_hole_before_the_segment_makes_it_unsafe() {
+        let mut s = Strangers::default();
+        observe(&mut s, 100, 500, b"");
+        assert_eq!(observe(&mut s, 200, 600, b"GET"), Sighting::Skipped { first: false });
+    }
+}

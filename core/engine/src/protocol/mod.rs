@@ -1,0 +1,96 @@
+//! What lies above TCP: when request bytes may go to the target, and which.
+//!
+//! A [`Protocol`] sees one session: request bytes in order, what is known of the response, and the ends. It answers through
+//! an [`Exchange`]. The built-in [`Transparent`] protocol and every plugin stand behind this one trait; sessions know no
+//! third way.
+
+mod exchange;
+mod transparent;
+
+pub use exchange::{Exchange, Outbox};
+pub use transparent::{Transparent, TransparentFactory, WaitPolicy};
+
+use crate::counters::EndReason;
+use crate::stream::SegmentInfo;
+use std::fmt::Debug;
+
+/// How the client ended its side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientEnd {
+    /// With a FIN: it sends no more.
+    Finished,
+    /// With a reset: it sends no more and wants no answer.
+    Reset,
+}
+
+/// Response bytes that arrived in order.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseBytes<'a> {
+    /// How many.
+    pub len: u64,
+    /// Whether the last of them ended a write of the target (PSH), with nothing missing before it.
+    pub pushed: bool,
+    /// The bytes, when the protocol asked for them; as many as were returned.
+    pub body: &'a [u8],
+}
+
+/// Whether a protocol wants to see the bytes of the target's replies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Bodies {
+    /// Headers are enough: lengths and flags.
+    #[default]
+    NotNeeded,
+    /// Every byte is needed.
+    Needed,
+}
+
+/// Decides for one session.
+///
+/// All methods are called with the exchange of that session, and in the order in which things happened. Bytes that a method
+/// does not decide about stay pending.
+pub trait Protocol: Send + Debug {
+    /// Whether `intercept` has to return bodies for this session. Asked when a connection to the target is opened.
+    fn bodies(&self) -> Bodies {
+        Bodies::NotNeeded
+    }
+
+    /// `len` request bytes were captured; they are the last bytes of [`Exchange::pending`]. Called once for each piece of an
+    /// original segment, in stream order.
+    fn on_request(&mut self, len: usize, info: SegmentInfo, exchange: &mut Exchange<'_>);
+
+    /// Response bytes arrived in order.
+    fn on_response(&mut self, response: ResponseBytes<'_>, exchange: &mut Exchange<'_>);
+
+    /// The target acknowledged request bytes.
+    fn on_acknowledged(&mut self, exchange: &mut Exchange<'_>) {
+        let _ = exchange;
+    }
+
+    /// Bytes after the pending ones are missing, for `reason`. What follows begins at an unknown place.
+    fn on_gap(&mut self, reason: EndReason, exchange: &mut Exchange<'_>);
+
+    /// The connection to the target is gone, or about to close; nothing that was sent on it will be answered. What is
+    /// forwarded from now on goes to a new connection.
+    fn on_connection_lost(&mut self, exchange: &mut Exchange<'_>);
+
+    /// The client ended its side, after everything that is pending.
+    fn on_close(&mut self, end: ClientEnd, info: SegmentInfo, exchange: &mut Exchange<'_>);
+
+    /// The moment asked for with [`Exchange::set_timer`] has come.
+    fn on_timer(&mut self, exchange: &mut Exchange<'_>);
+}
+
+/// Makes a [`Protocol`] for each session.
+pub trait ProtocolFactory: Send {
+    /// A protocol for a session that is seen from its start, or joined in the middle.
+    fn create(&mut self, origin: Origin) -> Box<dyn Protocol>;
+}
+
+/// Whether a session is known from its first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The handshake was captured.
+    Start,
+    /// The connection was joined at what looks like the start of a request.
+    MidStream,
+}

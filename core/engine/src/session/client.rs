@@ -1,0 +1,240 @@
+//! The captured side of a session: what its client sent, and when.
+
+use crate::protocol::ClientEnd;
+use crate::seq::SeqNumber;
+use crate::stream::{Arrival, Assembler, SegmentInfo};
+use crate::time::{Duration, Instant};
+use crate::wire::tcp::{TcpFlags, TcpSegment};
+
+/// Options that a client whose SYN was not captured is taken to have: what today's kernels offer.
+const ASSUMED_WINDOW_SCALE: u8 = 7;
+/// Window announced at least, whatever the client's was: the replayer reads everything at once.
+const MIN_WINDOW: u32 = 65_535;
+/// Windows grow as clients read; there is no use in more than this.
+const MAX_WINDOW: u32 = 16 << 20;
+
+/// What the client's SYN offered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Offer {
+    pub(super) mss: Option<u16>,
+    pub(super) window_scale: Option<u8>,
+    pub(super) sack_permitted: bool,
+    pub(super) timestamp: Option<u32>,
+    pub(super) hop_limit: u8,
+    pub(super) traffic_class: u8,
+}
+
+/// A client's stream, put in order.
+#[derive(Debug)]
+pub(super) struct Client {
+    isn: SeqNumber,
+    assembler: Assembler,
+    pub(super) offer: Offer,
+    ack_base: Option<SeqNumber>,
+    acknowledged: u64,
+    window: u32,
+    syn_at: Option<Instant>,
+    pub(super) round_trip: Option<Duration>,
+    end: Option<(u64, ClientEnd)>,
+    end_reported: bool,
+    /// When the oldest missing byte was first missed.
+    pub(super) gap_since: Option<Instant>,
+}
+
+/// What a captured segment meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Taken {
+    pub(super) arrival: Option<Arrival>,
+    /// The client's end was reached by it.
+    pub(super) ended: Option<(ClientEnd, SegmentInfo)>,
+}
+
+impl Client {
+    pub(super) fn from_syn(syn: &TcpSegment<'_>, hop_limit: u8, traffic_class: u8, now: Instant) -> Self {
+        let options = &syn.options;
+        let offer = Offer {
+            mss: options.mss,
+            window_scale: options.window_scale,
+            sack_permitted: options.sack_permitted,
+            timestamp: options.timestamps.map(|t| t.value),
+            hop_limit,
+            traffic_class,
+        };
+        Self::new(syn.seq, offer, Some(now))
+    }
+
+    /// A client joined at `segment`, whose first byte becomes the stream's first.
+    pub(super) fn joined(segment: &TcpSegment<'_>, hop_limit: u8, traffic_class: u8) -> Self {
+        let timestamp = segment.options.timestamps.map(|t| t.value);
+        let offer = Offer {
+            mss: None,
+            window_scale: Some(ASSUMED_WINDOW_SCALE),
+            sack_permitted: true,
+            timestamp,
+            hop_limit,
+            traffic_class,
+        };
+        let mut client = Self::new(segment.seq - 1, offer, None);
+        client.ack_base = Some(segment.ack);
+        client
+    }
+
+    fn new(isn: SeqNumber, offer: Offer, syn_at: Option<Instant>) -> Self {
+        Self {
+            isn,
+            assembler: Assembler::default(),
+            offer,
+            ack_base: None,
+            acknowledged: 0,
+            window: MIN_WINDOW,
+            syn_at,
+            round_trip: None,
+            end: None,
+            end_reported: false,
+            gap_since: None,
+        }
+    }
+
+    pub(super) const fn isn(&self) -> SeqNumber {
+        self.isn
+    }
+
+    pub(super) const fn window(&self) -> u32 {
+        self.window
+    }
+
+    /// Bytes held out of order.
+    pub(super) const fn held_bytes(&self) -> usize {
+        self.assembler.early_bytes()
+    }
+
+    /// Stream offset after the last byte of `segment`, captured or not.
+    pub(super) fn end_of(&self, segment: &TcpSegment<'_>) -> u64 {
+        let next = self.assembler.next_offset();
+        let start = segment.seq.unwrap(self.isn + 1 + next as u32, next);
+        (start + segment.payload_len as i64).max(0) as u64
+    }
+
+    /// Forgets bytes that are of no use any more.
+    pub(super) fn forget(&mut self) {
+        self.assembler = Assembler::starting_at(self.assembler.next_offset());
+        self.gap_since = None;
+    }
+
+    /// The SYN came again: the round trip can't be told from the handshake any more.
+    pub(super) const fn syn_repeated(&mut self) {
+        self.syn_at = None;
+    }
+
+    /// Takes a segment that is no SYN; payload of a SYN (fast open) comes here too, with `first` as its offset.
+    pub(super) fn take(
+        &mut self,
+        segment: &TcpSegment<'_>,
+        captured_at_nanos: u64,
+        now: Instant,
+        deliver: impl FnMut(&[u8], SegmentInfo),
+    ) -> Taken {
+        let is_syn = segment.flags.contains(TcpFlags::SYN);
+        if segment.flags.contains(TcpFlags::ACK) {
+            self.note_acknowledgement(segment, now);
+        }
+        let first_number = if is_syn { segment.seq + 1 } else { segment.seq };
+        let next = self.assembler.next_offset();
+        let offset = first_number.unwrap(self.isn + 1 + next as u32, next);
+        let info = SegmentInfo {
+            acknowledged: self.acknowledged_by(segment),
+            pushed: segment.flags.contains(TcpFlags::PSH),
+            captured_at_nanos,
+        };
+        self.note_end(segment, offset);
+        let arrival = (segment.payload_len > 0).then(|| {
+            self.assembler.insert(offset, segment.payload, segment.payload_len, info, deliver)
+        });
+        self.note_gap(now);
+        Taken { arrival, ended: self.reach_end(info) }
+    }
+
+    fn note_acknowledgement(&mut self, segment: &TcpSegment<'_>, now: Instant) {
+        if self.ack_base.is_none() {
+            // The handshake's last step acknowledges the SYN-ACK and nothing else.
+            self.ack_base = Some(segment.ack);
+            if let Some(syn_at) = self.syn_at.take() {
+                self.round_trip = Some(now.saturating_since(syn_at));
+            }
+        }
+        let scale = self.offer.window_scale.unwrap_or(0);
+        let window = (u32::from(segment.window) << scale).min(MAX_WINDOW);
+        self.window = self.window.max(window);
+        self.acknowledged = self.acknowledged.max(self.acknowledged_by(segment));
+    }
+
+    /// Response bytes that `segment` acknowledges.
+    fn acknowledged_by(&self, segment: &TcpSegment<'_>) -> u64 {
+        let Some(base) = self.ack_base.filter(|_| segment.flags.contains(TcpFlags::ACK)) else {
+            return self.acknowledged;
+        };
+        let offset = segment.ack.unwrap(base + self.acknowledged as u32, self.acknowledged);
+        offset.max(0) as u64
+    }
+
+    fn note_end(&mut self, segment: &TcpSegment<'_>, offset: i64) {
+        let end_offset = (offset + segment.payload_len as i64).max(0) as u64;
+        if segment.flags.contains(TcpFlags::RST) {
+            // Nothing after a reset counts, and a reset after a FIN adds nothing.
+            if self.end.is_none() {
+                self.end = Some((end_offset, ClientEnd::Reset));
+            }
+        } else if segment.flags.contains(TcpFlags::FIN) {
+            self.end = Some((end_offset, ClientEnd::Finished));
+        }
+    }
+
+    fn note_gap(&mut self, now: Instant) {
+        let next = self.assembler.next_offset();
+        let missing = self.assembler.has_gap() || self.end.is_some_and(|(offset, _)| offset > next);
+        if !missing {
+            self.gap_since = None;
+        } else if self.gap_since.is_none() {
+            self.gap_since = Some(now);
+        }
+    }
+
+    fn reach_end(&mut self, info: SegmentInfo) -> Option<(ClientEnd, SegmentInfo)> {
+        let (offset, end) = self.end?;
+        if self.end_reported || offset > self.assembler.next_offset() {
+            return None;
+        }
+        self.end_reported = true;
+        Some((end, SegmentInfo { acknowledged: self.acknowledged.max(info.acknowledged), ..info }))
+    }
+
+    /// The client is gone without a word: its address and port began another connection.
+    pub(super) fn replaced(&mut self) -> Option<(ClientEnd, SegmentInfo)> {
+        if self.end_reported {
+            return None;
+        }
+        self.end = Some((self.assembler.next_offset(), ClientEnd::Finished));
+        self.reach_end(SegmentInfo { acknowledged: self.acknowledged, ..SegmentInfo::default() })
+    }
+
+    /// Gives up what is missing. The stream goes on where the client had read more than when the gap began.
+    pub(super) fn skip_gap(
+        &mut self,
+        cut_at: Option<u64>,
+        mut deliver: impl FnMut(&[u8], SegmentInfo),
+    ) -> Option<(ClientEnd, SegmentInfo)> {
+        self.gap_since = None;
+        match cut_at {
+            Some(resume) => self.assembler.resume_at(resume, &mut deliver),
+            // The protocol looks for its own safe place to go on; all that is known here is the order.
+            None => self.assembler.skip_gap(&mut deliver),
+        }
+        if let Some((offset, end)) = self.end
+            && offset > self.assembler.next_offset()
+            && !self.assembler.has_gap()
+        {
+            self.end = Some((self.assembler.next_offset(), end));
+        }
+        self.reach_end(SegmentInfo { acknowledged: self.acknowledged, ..SegmentInfo::default() })
+    }
+}

@@ -1,0 +1,364 @@
+//! One client connection, replayed to one target.
+//!
+//! A session owns its client's stream ([`client`]), the protocol's decisions ([`Outbox`]) and the connection to the target
+//! ([`target`]). It leaves the lookup of sessions, the timers' wheel and memory for all to the engine.
+
+mod client;
+mod target;
+
+use crate::batch::PacketBatch;
+use crate::counters::EndReason;
+use crate::flow::{Endpoint, FlowKey};
+use crate::protocol::{ClientEnd, Exchange, Origin, Outbox, Protocol};
+use crate::shared::Shared;
+use crate::stream::Arrival;
+use crate::tcp::connection::Limited;
+use crate::tcp::{Connection, ReplyHeader};
+use crate::time::{Duration, Instant};
+use crate::wire::tcp::{TcpFlags, TcpSegment};
+use client::Client;
+use std::collections::VecDeque;
+
+/// How long missing client bytes are waited for: a real client that lost them sends them again well within.
+const GAP_PATIENCE: Duration = Duration::from_secs(5);
+/// Segments that one session sends in one go, so that a large upload does not make the others wait.
+const SEGMENTS_PER_TURN: usize = 64;
+/// What a session costs beside the bytes it holds, roughly.
+const SESSION_COST: usize = 2048;
+
+/// Which captured connection a session replays, and which copy of it (`-n`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct CaptureKey {
+    pub(crate) client: Endpoint,
+    pub(crate) online: Endpoint,
+    pub(crate) copy: u16,
+}
+
+/// A captured segment with what its packet's headers said.
+#[derive(Clone, Copy)]
+pub(crate) struct Captured<'a> {
+    pub(crate) segment: &'a TcpSegment<'a>,
+    pub(crate) hop_limit: u8,
+    pub(crate) traffic_class: u8,
+    pub(crate) captured_at_nanos: u64,
+}
+
+/// A reply that waits for the client's distance to pass.
+#[derive(Debug)]
+struct DelayedReply {
+    due: Instant,
+    flow: FlowKey,
+    header: ReplyHeader,
+    body: Vec<u8>,
+}
+
+/// A session.
+#[derive(Debug)]
+pub(crate) struct Session {
+    number: u32,
+    pub(crate) serial: u64,
+    pub(crate) key: CaptureKey,
+    target: Endpoint,
+    client: Client,
+    protocol: Box<dyn Protocol>,
+    outbox: Outbox,
+    connection: Option<Connection>,
+    /// The connection before, while it ends.
+    former: Option<Connection>,
+    established: bool,
+    attempts: u64,
+    /// Connections since the last acknowledged request.
+    fruitless: u32,
+    /// After a failed handshake: not before this.
+    retry_at: Option<Instant>,
+    delayed: VecDeque<DelayedReply>,
+    last_failure: Option<EndReason>,
+    last_progress: Instant,
+    last_client: Instant,
+    /// Capture time of a request that went on without waiting, until its packet is made.
+    fresh_at: u64,
+    ended: bool,
+    /// Whether any request byte was captured.
+    seen_request: bool,
+    /// The client's address and port began another connection: the key belongs to that one.
+    pub(crate) detached: bool,
+    pub(crate) dirty: bool,
+    pub(crate) accounted: usize,
+}
+
+impl Session {
+    /// A session for a connection whose SYN was captured, or that is joined at `captured`.
+    pub(crate) fn new(
+        number: u32,
+        serial: u64,
+        key: CaptureKey,
+        target: Endpoint,
+        captured: &Captured<'_>,
+        shared: &mut Shared,
+        now: Instant,
+    ) -> Self {
+        let segment = captured.segment;
+        let (origin, client) = if segment.flags.contains(TcpFlags::SYN) {
+            let client = Client::from_syn(segment, captured.hop_limit, captured.traffic_class, now);
+            (Origin::Start, client)
+        } else {
+            shared.counters.sessions_joined += 1;
+            (Origin::MidStream, Client::joined(segment, captured.hop_limit, captured.traffic_class))
+        };
+        shared.counters.sessions_opened += 1;
+        shared.counters.sessions_live += 1;
+        let mut session = Self {
+            number,
+            serial,
+            key,
+            target,
+            client,
+            protocol: shared.factory.create(origin),
+            outbox: Outbox::with_capacity(shared.config.session_buffer),
+            connection: None,
+            former: None,
+            established: false,
+            attempts: 0,
+            fruitless: 0,
+            retry_at: None,
+            delayed: VecDeque::new(),
+            last_failure: None,
+            last_progress: now,
+            last_client: now,
+            fresh_at: 0,
+            ended: false,
+            seen_request: false,
+            detached: false,
+            dirty: false,
+            accounted: 0,
+        };
+        session.open_connection(shared, now);
+        session
+    }
+
+    /// Whether `segment` is the SYN that this session began with, again.
+    pub(crate) fn is_same_syn(&self, segment: &TcpSegment<'_>) -> bool {
+        segment.seq == self.client.isn()
+    }
+
+    pub(crate) const fn syn_repeated(&mut self) {
+        self.client.syn_repeated();
+    }
+
+    /// Whether the session is over and only its connection still answers.
+    pub(crate) const fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Takes a captured segment of the client.
+    pub(crate) fn on_captured(&mut self, captured: &Captured<'_>, shared: &mut Shared, now: Instant) {
+        if self.ended {
+            return;
+        }
+        self.last_client = now;
+        let idle_before = self.is_ready_for_request();
+        let sent_end_before = self.connection.as_ref().map_or(0, |c| c.sender().end());
+        let Self { client, protocol, outbox, connection, .. } = self;
+        let counters = &mut shared.counters;
+        let mut new_bytes = 0;
+        let taken = client.take(captured.segment, captured.captured_at_nanos, now, |bytes, info| {
+            new_bytes += bytes.len() as u64;
+            outbox.capture(bytes);
+            let connection = connection.as_mut();
+            let mut exchange = Exchange { outbox: &mut *outbox, connection, counters: &mut *counters, now };
+            protocol.on_request(bytes.len(), info, &mut exchange);
+        });
+        if new_bytes > 0 && !self.seen_request {
+            self.seen_request = true;
+            // With copies, the connection counts once.
+            let tls = self.key.copy == 0 && looks_like_tls(captured.segment.payload);
+            counters.connections_tls += u64::from(tls);
+        }
+        counters.request_bytes_captured += new_bytes;
+        match taken.arrival {
+            Some(Arrival::Repeated) => counters.segments_repeated += 1,
+            Some(Arrival::Early) => counters.segments_reordered += 1,
+            Some(Arrival::Cut(_)) => {
+                let end = self.client.end_of(captured.segment);
+                self.on_gap(Some(end), EndReason::CaptureTruncated, shared, now);
+            }
+            Some(Arrival::InOrder) | None => {}
+        }
+        if let Some(connection) = &mut self.connection {
+            connection.widen(self.client.window());
+            if idle_before && connection.sender().end() > sent_end_before {
+                self.fresh_at = captured.captured_at_nanos;
+            }
+        }
+        if let Some((end, info)) = taken.ended {
+            self.with_protocol(shared, now, |p, exchange| p.on_close(end, info, exchange));
+        }
+        self.after_events(shared, now);
+    }
+
+    fn is_ready_for_request(&self) -> bool {
+        self.established && !self.outbox.has_work() && self.connection.as_ref().is_some_and(|c| c.accepts_data())
+    }
+
+    /// The client's address and port began another connection. This one ends when everything captured is delivered.
+    pub(crate) fn detach(&mut self, shared: &mut Shared, now: Instant) {
+        self.detached = true;
+        if let Some((end, info)) = self.client.replaced() {
+            self.with_protocol(shared, now, |p, exchange| p.on_close(end, info, exchange));
+        }
+        self.after_events(shared, now);
+    }
+
+    fn on_gap(&mut self, resume: Option<u64>, reason: EndReason, shared: &mut Shared, now: Instant) {
+        self.last_failure = Some(reason);
+        self.with_protocol(shared, now, |p, exchange| p.on_gap(reason, exchange));
+        let Self { client, protocol, outbox, connection, .. } = self;
+        let counters = &mut shared.counters;
+        let ended = client.skip_gap(resume, |bytes, info| {
+            counters.request_bytes_captured += bytes.len() as u64;
+            outbox.capture(bytes);
+            let connection = connection.as_mut();
+            let mut exchange = Exchange { outbox: &mut *outbox, connection, counters: &mut *counters, now };
+            protocol.on_request(bytes.len(), info, &mut exchange);
+        });
+        if let Some((end, info)) = ended {
+            self.with_protocol(shared, now, |p, exchange| p.on_close(end, info, exchange));
+        }
+    }
+
+    fn with_protocol(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        act: impl FnOnce(&mut dyn Protocol, &mut Exchange<'_>),
+    ) {
+        let mut exchange = Exchange {
+            outbox: &mut self.outbox,
+            connection: self.connection.as_mut(),
+            counters: &mut shared.counters,
+            now,
+        };
+        act(&mut *self.protocol, &mut exchange);
+    }
+
+    /// Lets due timers fire.
+    pub(crate) fn on_timer(&mut self, shared: &mut Shared, now: Instant) {
+        self.deliver_delayed(shared, now);
+        self.run_connection_timers(shared, now);
+        if !self.ended {
+            if self.outbox.timer().is_some_and(|at| at <= now) {
+                self.outbox.take_timer();
+                self.with_protocol(shared, now, |p, exchange| p.on_timer(exchange));
+            }
+            if self.client.gap_since.is_some_and(|since| since + GAP_PATIENCE <= now) {
+                self.on_gap(None, EndReason::CaptureGap, shared, now);
+            }
+            self.check_patience(shared, now);
+        }
+        self.after_events(shared, now);
+    }
+
+    /// Gives up what the target has made no progress with for too long, and clients that say nothing any more.
+    fn check_patience(&mut self, shared: &mut Shared, now: Instant) {
+        let waits = self.outbox.has_work() || self.outbox.pending_len() > 0;
+        if waits && self.last_progress + shared.config.session_timeout <= now {
+            let stalled = self.connection.as_ref().is_some_and(|c| c.sender().waiting_since().is_some());
+            let reason = if stalled { EndReason::TargetStalled } else { EndReason::ResponseTimeout };
+            self.end(reason, shared, now);
+        } else if self.last_client + shared.config.keepalive_timeout <= now && !waits {
+            self.end(EndReason::Idle, shared, now);
+        }
+    }
+
+    /// When [`Session::on_timer`] is due.
+    pub(crate) fn deadline(&self, shared: &Shared) -> Option<Instant> {
+        let connections = [&self.connection, &self.former];
+        let of_connections = connections.into_iter().flatten().filter_map(Connection::deadline).min();
+        let delayed = self.delayed.front().map(|d| d.due);
+        let mut deadline = [of_connections, delayed].into_iter().flatten().min();
+        if !self.ended {
+            let waits = self.outbox.has_work() || self.outbox.pending_len() > 0;
+            let patience = if waits {
+                self.last_progress + shared.config.session_timeout
+            } else {
+                self.last_client + shared.config.keepalive_timeout
+            };
+            let gap = self.client.gap_since.map(|since| since + GAP_PATIENCE);
+            let retry = self.retry_at.filter(|_| self.outbox.staged_len() > 0);
+            deadline = [deadline, self.outbox.timer(), gap, retry, Some(patience)].into_iter().flatten().min();
+        }
+        deadline
+    }
+
+    /// Bytes of memory that the session stands for.
+    pub(crate) fn memory(&self) -> usize {
+        let connections = [&self.connection, &self.former];
+        let queued: usize = connections.into_iter().flatten().map(|c| c.sender().held_bytes()).sum();
+        let delayed: usize = self.delayed.iter().map(|d| d.body.len() + size_of::<DelayedReply>()).sum();
+        SESSION_COST + self.outbox.held_bytes() + self.client.held_bytes() + queued + delayed
+    }
+
+    /// Whether the session and its connections are gone, and nothing remembers them.
+    pub(crate) const fn is_gone(&self) -> bool {
+        self.ended && self.connection.is_none() && self.former.is_none()
+    }
+
+    /// Ends the session for `reason`: what is not acknowledged is given up, and an open connection is reset.
+    pub(crate) fn end(&mut self, reason: EndReason, shared: &mut Shared, now: Instant) {
+        if self.ended {
+            return;
+        }
+        self.ended = true;
+        self.outbox.give_up_all(reason, &mut shared.counters);
+        self.outbox.discard();
+        self.delayed = VecDeque::new();
+        self.client.forget();
+        shared.counters.sessions_live -= 1;
+        shared.counters.sessions_ended.add(reason, 1);
+        if let Some(connection) = &mut self.connection {
+            connection.abort(now);
+        }
+    }
+
+    /// Ends the session, and stops answering for it: the flow belongs to somebody else.
+    pub(crate) fn end_silently(&mut self, reason: EndReason, shared: &mut Shared, now: Instant) {
+        self.end(reason, shared, now);
+        for connection in [self.connection.take(), self.former.take()].into_iter().flatten() {
+            shared.release_flow(connection.flow());
+        }
+    }
+
+    /// Appends the packets that may be sent now to `batch`.
+    pub(crate) fn transmit(&mut self, shared: &mut Shared, batch: &mut PacketBatch, now: Instant) -> Limited {
+        let mut limited = Limited::No;
+        for connection in [&mut self.former, &mut self.connection].into_iter().flatten() {
+            let out = target::Outgoing {
+                batch: &mut *batch,
+                counters: &mut shared.counters,
+                session: self.number,
+                fresh_at: &mut self.fresh_at,
+            };
+            if target::transmit(connection, SEGMENTS_PER_TURN, out, now) == Limited::Yes {
+                limited = Limited::Yes;
+            }
+        }
+        if let Some(connection) = &self.connection {
+            self.outbox.settle(connection, &mut shared.counters);
+        }
+        self.drop_closed(shared);
+        limited
+    }
+}
+
+/// How a client's end is to be understood when nothing says so.
+const fn reason_of(end: ClientEnd) -> EndReason {
+    match end {
+        ClientEnd::Finished => EndReason::Completed,
+        ClientEnd::Reset => EndReason::ClientReset,
+    }
+}
+
+/// Whether the first bytes of a request are those of a TLS handshake (RFC 8446, section 5.1): a record of type 22, version 3.x.
+fn looks_like_tls(bytes: &[u8]) -> bool {
+    matches!(bytes, [22, 3, 0..=4, _, _, 1, ..])
+}

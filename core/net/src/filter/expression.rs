@@ -1,0 +1,66 @@
+//! Filter expressions made from endpoints.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::net::IpAddr;
+
+/// The expression for what clients send to `endpoints`, the online servers of `-x`: TCP to each address and port (every
+/// address where none is given), and the IP fragments behind the first that could belong to it, which carry no ports.
+///
+/// `user` is what `-F` gives: it replaces the whole expression, as it does in TCPCopy.
+pub fn capture_expression(endpoints: &[(Option<IpAddr>, u16)], user: Option<&str>) -> String {
+    match user {
+        Some(user) => user.to_owned(),
+        None => expression(endpoints, "dst"),
+    }
+}
+
+/// The expression for the replies of the servers under test: TCP from each address and port, and the fragments behind.
+pub fn reply_expression(endpoints: &[(Option<IpAddr>, u16)], user: Option<&str>) -> String {
+    match user {
+        Some(user) => user.to_owned(),
+        None => expression(endpoints, "src"),
+    }
+}
+
+fn expression(endpoints: &[(Option<IpAddr>, u16)], side: &str) -> String {
+    let mut ports_of: BTreeMap<Option<IpAddr>, Vec<u16>> = BTreeMap::new();
+    for (address, port) in endpoints {
+        let ports = ports_of.entry(*address).or_default();
+        if !ports.contains(port) {
+            ports.push(*port);
+        }
+    }
+    let mut text = String::new();
+    for (address, ports) in ports_of {
+        if !text.is_empty() {
+            text.push_str(" or ");
+        }
+        let ports: Vec<String> = ports.iter().map(|port| format!("{side} port {port}")).collect();
+        let ports = ports.join(" or ");
+        // Ports behind IPv6 extension headers are out of a filter's reach, so whatever has one is let through: the first
+        // header after IPv6 is a fragment (44), hop-by-hop (0), routing (43) or destination options (60) header.
+        let v4 = "ip proto 6 and ip[6:2] & 0x1fff != 0";
+        let v6 = "ip6 and (ip6[6] = 44 or ip6[6] = 0 or ip6[6] = 43 or ip6[6] = 60)";
+        let _ = match address {
+            None => write!(text, "(tcp and ({ports})) or ({v4}) or ({v6})"),
+            Some(address @ IpAddr::V4(_)) => {
+                write!(text, "(ip {side} host {address} and ((tcp and ({ports})) or ({v4})))")
+            }
+            Some(address @ IpAddr::V6(_)) => {
+                write!(text, "(ip6 {side} host {address} and ((tcp and ({ports})) or ({v6})))")
+            }
+        };
+    }
+    text
+}
+
+/// `expression`, or the same behind one VLAN tag. In this language `vlan` moves everything to the right of it.
+pub(super) fn with_tags(expression: &str) -> String {
+    format!("({expression}) or (vlan and ({expression}))")
+}
+
+/// `expression`, or the same behind one or two VLAN tags.
+pub(super) fn with_two_tags(expression: &str) -> String {
+    format!("({expression}) or (vlan and (({expression}) or (vlan and ({expression}))))")
+}

@@ -1,0 +1,104 @@
+//! What a report is made of.
+
+use super::histogram::Histogram;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tcpcopy_engine::counters::Counters;
+
+/// The state of a run at one moment, summed over all workers.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Time since the start.
+    pub elapsed: Duration,
+    /// Number of workers.
+    pub workers: usize,
+    /// The engine's counters.
+    pub counters: Counters,
+    /// Packets that passed the capture filter, as the kernel counts them, dropped ones included.
+    pub kernel_received: u64,
+    /// Packets that the kernel dropped because the capture buffer was full.
+    pub kernel_dropped: u64,
+    /// Failed sends by error number.
+    pub send_errors: BTreeMap<i32, u64>,
+    /// From capture to injection, of requests that had nothing to wait for.
+    pub delay: Histogram,
+    /// From the capture of a reply at `intercept` to its arrival here, as far as the clocks allow to tell.
+    pub relay_delay: Histogram,
+    /// The `intercept` instances.
+    pub relay: Vec<RelayStatus>,
+    /// Processor time in user space.
+    pub cpu_user: Duration,
+    /// Processor time in the kernel.
+    pub cpu_system: Duration,
+    /// Resident memory.
+    pub rss_bytes: u64,
+    /// The most that it has been.
+    pub peak_rss_bytes: u64,
+}
+
+/// The connections to one `intercept`, of all workers.
+#[derive(Clone, Debug, Default)]
+pub struct RelayStatus {
+    /// Address and port.
+    pub address: String,
+    /// Connections that there should be.
+    pub wanted: u32,
+    /// Connections that are up and authenticated.
+    pub connected: u32,
+    /// Connections made again after a loss.
+    pub reconnects: u64,
+    /// Round-trip time of the relay itself.
+    pub round_trip: Option<Duration>,
+    /// Bytes received.
+    pub bytes_in: u64,
+    /// Bytes sent.
+    pub bytes_out: u64,
+    /// What `intercept` last told about itself.
+    pub remote: Option<RemoteStatus>,
+    /// Why the last connection failed or was lost.
+    pub last_error: Option<String>,
+}
+
+/// What an `intercept` tells about itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RemoteStatus {
+    /// Replies that it captured.
+    pub captured: u64,
+    /// Replies that its kernel dropped because the capture buffer was full.
+    pub kernel_dropped: u64,
+    /// Replies for which it knew no route.
+    pub unrouted: u64,
+    /// Whether the host forwards IPv4 packets.
+    pub forwards_v4: Forwarding,
+    /// Whether the host forwards IPv6 packets.
+    pub forwards_v6: Forwarding,
+}
+
+/// Whether a host forwards packets that are not for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Forwarding {
+    /// Not told.
+    #[default]
+    Unknown,
+    /// It drops them, as an assistant should.
+    Off,
+    /// It forwards them.
+    On,
+}
+
+impl Snapshot {
+    /// Relay connections that are up.
+    pub fn relay_connected(&self) -> u32 {
+        self.relay.iter().map(|relay| relay.connected).sum()
+    }
+
+    /// Relay connections that there should be.
+    pub fn relay_wanted(&self) -> u32 {
+        self.relay.iter().map(|relay| relay.wanted).sum()
+    }
+
+    /// Processor time, all of it.
+    pub fn cpu(&self) -> Duration {
+        self.cpu_user + self.cpu_system
+    }
+}
