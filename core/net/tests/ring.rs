@@ -18,6 +18,7 @@ fn sequence(lab: &Lab, count: u64, length: usize, pause: Option<Duration>) {
     let socket = sender_socket(lab, "10.77.0.2");
     let next = Cell::new(0u64);
     let progress = AtomicU64::new(0);
+    let mut delays = Vec::new();
     // Half the ring: a reader in a debug build is slower than the sender, and loss is another test's subject.
     let ahead = (16 << 20) / (length as u64 + 200);
     std::thread::scope(|scope| {
@@ -40,6 +41,7 @@ fn sequence(lab: &Lab, count: u64, length: usize, pause: Option<Duration>) {
             &mut source,
             Duration::from_secs(15),
             |frame| {
+                delays.push(unix_nanos().saturating_sub(frame.captured_at_nanos));
                 assert_eq!(frame.link_type, LinkType::Ethernet);
                 assert_eq!((frame.data.len(), frame.wire_len), (42 + length, 42 + length));
                 assert_eq!(number_of(&frame, 14), next.get());
@@ -54,6 +56,11 @@ fn sequence(lab: &Lab, count: u64, length: usize, pause: Option<Duration>) {
         );
     });
     assert_eq!(next.get(), count);
+    delays.sort_unstable();
+    let at = |part: usize| delays[(delays.len() - 1) * part / 100] / 1000;
+    println!("delay to user space: median {} µs, p99 {} µs, worst {} µs", at(50), at(99), at(100));
+    // With pauses nothing queues, and a retired block (20 ms) must not be what makes packets visible.
+    assert!(pause.is_none() || at(50) < 200, "median {} µs", at(50));
     let statistics = source.statistics();
     assert_eq!((statistics.received, statistics.dropped), (count, 0));
     let mut extra = 0;
