@@ -87,9 +87,11 @@ fn two_processors_that_fill_one_block_do_not_tear_packets() {
     let count = 100_000u64;
     let sockets = [sender_socket(&lab, "10.77.0.2"), sender_socket(&lab, "fd77::2")];
     let next = [Cell::new(0u64), Cell::new(0u64)];
+    let finished = AtomicU64::new(0);
+    let mut finished_at = None;
     std::thread::scope(|scope| {
         for socket in &sockets {
-            scope.spawn(move || {
+            scope.spawn(|| {
                 let mut payload = [0u8; 1400];
                 for number in 0..count {
                     // Lengths differ so that headers of one round lie where data of an earlier one was.
@@ -98,6 +100,7 @@ fn two_processors_that_fill_one_block_do_not_tear_packets() {
                     payload[..8].copy_from_slice(&number.to_be_bytes());
                     while socket.send(&payload[..length]).is_err() {}
                 }
+                finished.fetch_add(1, Ordering::Relaxed);
             });
         }
         collect(
@@ -113,7 +116,10 @@ fn two_processors_that_fill_one_block_do_not_tear_packets() {
                 assert_eq!(payload.len(), 8 + (number as usize * 37) % 1392);
                 assert!(payload[8..].iter().all(|byte| *byte == number as u8), "bytes of another packet");
             },
-            || next.iter().all(|next| next.get() == count),
+            || {
+                let both = finished.load(Ordering::Relaxed) == 2;
+                both && finished_at.get_or_insert_with(Instant::now).elapsed() > Duration::from_millis(700)
+            },
         );
     });
     let statistics = source.statistics();
