@@ -62,7 +62,9 @@ fn complain(error: &anyhow::Error) {
         None.or_else(|| cause.downcast_ref::<Hinted>().map(|error| error.hint.clone()))
             .or_else(|| cause.downcast_ref::<CaptureError>().and_then(CaptureError::hint))
             .or_else(|| cause.downcast_ref::<FilterError>().map(|error| error.hint().to_owned()))
-            .or_else(|| cause.downcast_ref::<ProcessError>().and_then(|error| error.hint().map(str::to_owned)))
+            .or_else(|| {
+                cause.downcast_ref::<ProcessError>().and_then(|error| error.hint().map(str::to_owned))
+            })
     });
     if let Some(hint) = hint {
         eprintln!("hint: {hint}");

@@ -283,7 +283,20 @@ mod tests {
     #[test]
     fn options_of_tcpcopys_intercept_are_understood() {
         let found = settings(
-            &["-i", "eth0,eth1", "-F", "tcp and src port 80", "-n", "16", "-p", "4000", "-s", "1000", "--single", "-c"],
+            &[
+                "-i",
+                "eth0,eth1",
+                "-F",
+                "tcp and src port 80",
+                "-n",
+                "16",
+                "-p",
+                "4000",
+                "-s",
+                "1000",
+                "--single",
+                "-c",
+            ],
             None,
         )
         .unwrap();

@@ -105,7 +105,13 @@ impl Relays {
                 .min_by_key(|(_, connection)| connection.id.0 >> PLACE_BITS)
                 .map(|(_, connection)| connection.id);
             if let Some(id) = oldest {
-                self.refuse(id, Refusal::TooManyConnections, "too many connections without a handshake", poller, now);
+                self.refuse(
+                    id,
+                    Refusal::TooManyConnections,
+                    "too many connections without a handshake",
+                    poller,
+                    now,
+                );
             }
         }
         let mut nonce = [0; 32];
@@ -118,14 +124,18 @@ impl Relays {
         let id = ConnectionId(self.next_serial << PLACE_BITS | place as u64);
         self.next_serial += 1;
         let handshake = ServerHandshake::new(self.token.clone(), nonce);
-        let result = Connection::new(id, stream, address, handshake, now + HANDSHAKE_TIMEOUT)
-            .and_then(|connection| poller.add(connection.fd(), id.0, Interest::Readable).map(|()| connection));
+        let result =
+            Connection::new(id, stream, address, handshake, now + HANDSHAKE_TIMEOUT).and_then(|connection| {
+                poller.add(connection.fd(), id.0, Interest::Readable).map(|()| connection)
+            });
         match result {
             Ok(connection) => {
                 self.connections.insert(connection);
                 self.handshakes += 1;
             }
-            Err(error) => self.warnings.warn(now, || format!("{address}: cannot serve the connection: {error}")),
+            Err(error) => {
+                self.warnings.warn(now, || format!("{address}: cannot serve the connection: {error}"))
+            }
         }
     }
 
@@ -197,12 +207,24 @@ impl Relays {
             Sharing::SingleProtected if others.is_empty() => {}
             Sharing::SingleProtected => {
                 // The welcome is in the output already, and the refusal follows it.
-                self.refuse(id, Refusal::SingleTaken, "another tcpcopy is being served (--single -c)", poller, now);
+                self.refuse(
+                    id,
+                    Refusal::SingleTaken,
+                    "another tcpcopy is being served (--single -c)",
+                    poller,
+                    now,
+                );
                 return;
             }
             Sharing::SingleReplaced => {
                 for other in others {
-                    self.refuse(other, Refusal::SingleTaken, "another tcpcopy takes its place (--single)", poller, now);
+                    self.refuse(
+                        other,
+                        Refusal::SingleTaken,
+                        "another tcpcopy takes its place (--single)",
+                        poller,
+                        now,
+                    );
                 }
             }
         }
@@ -486,8 +508,12 @@ impl Relays {
 
     /// Queues the counters for every tcpcopy.
     pub(crate) fn send_stats(&mut self, stats: InterceptStats) {
-        let live: Vec<ConnectionId> =
-            self.connections.iter().filter(|(_, c)| c.is_live()).map(|(_, connection)| connection.id).collect();
+        let live: Vec<ConnectionId> = self
+            .connections
+            .iter()
+            .filter(|(_, c)| c.is_live())
+            .map(|(_, connection)| connection.id)
+            .collect();
         for id in live {
             self.queue(id, &ToTcpcopy::Stats(stats));
         }

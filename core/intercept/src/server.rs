@@ -132,7 +132,9 @@ impl Server {
     }
 
     fn accept(&mut self, event: Event, now: Instant) {
-        let Some(listener) = self.listeners.get((event.token - TOKEN_FIRST_LISTENER) as usize) else { return };
+        let Some(listener) = self.listeners.get((event.token - TOKEN_FIRST_LISTENER) as usize) else {
+            return;
+        };
         // A few at a time: packets must not wait for a flood of connections.
         for _ in 0..16 {
             match listener.accept() {
@@ -236,10 +238,8 @@ fn listen(addresses: &[SocketAddr]) -> anyhow::Result<Vec<TcpListener>> {
         match listen_on(*address) {
             Ok(listener) => listeners.push(listener),
             Err(error)
-                if matches!(
-                    error.raw_os_error(),
-                    Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)
-                ) && address.is_ipv6()
+                if matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+                    && address.is_ipv6()
                     && (address.ip().is_loopback() || address.ip().is_unspecified()) =>
             {
                 first_error.get_or_insert((error, *address));
@@ -255,7 +255,9 @@ fn listen(addresses: &[SocketAddr]) -> anyhow::Result<Vec<TcpListener>> {
 
 fn cannot_listen(error: io::Error, address: SocketAddr) -> anyhow::Error {
     let hint = match error.kind() {
-        io::ErrorKind::AddrInUse => "another intercept is running there? choose another port with -p (tcpcopy: -s)",
+        io::ErrorKind::AddrInUse => {
+            "another intercept is running there? choose another port with -p (tcpcopy: -s)"
+        }
         io::ErrorKind::AddrNotAvailable => "-b must be an address of this host: ip addr",
         io::ErrorKind::PermissionDenied => "ports below 1024 need root; choose another one with -p",
         _ => "check -b and -p",
