@@ -23,6 +23,8 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Install what is missing for building and testing
+    Setup,
     /// Install what is missing, raise the lab, replay live traffic in it and show what reached the target
     Demo,
     /// Install what is missing and run every test, the lab's included
@@ -36,6 +38,9 @@ enum Task {
 
 fn main() -> ExitCode {
     let result = match Args::parse().command {
+        Task::Setup => {
+            setup::install(tcpcopy_lab::tools::TESTS, setup::Pcap::Needed).map(|()| ExitCode::SUCCESS)
+        }
         Task::Demo => demo::run(),
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(&args),

@@ -281,6 +281,16 @@ impl Engine {
         }
     }
 
+    /// Tells the engine how large packets to `target` may be, as the kernel knows it.
+    pub fn set_path_mtu(&mut self, target: std::net::IpAddr, mtu: u32) {
+        self.shared.lower_mtu(target, mtu);
+    }
+
+    /// The sink failed to send so many packets. Retransmission makes up for them, as it does for any loss.
+    pub fn note_send_failures(&mut self, packets: u64) {
+        self.shared.counters.send_failures += packets;
+    }
+
     /// Lets due timers fire.
     pub fn handle_timeout(&mut self, now: Instant) {
         let mut expired = std::mem::take(&mut self.expired);

@@ -13,6 +13,8 @@ const SLOT_BITS: u32 = 6;
 const SLOTS: usize = 1 << SLOT_BITS;
 /// As many as it takes to tell all ticks of 64-bit nanoseconds apart.
 const LEVELS: usize = 8;
+/// Keys looked at to tell the next deadline; more than a few sessions' worth would cost more than waking early once.
+const KEYS_LOOKED_THROUGH: usize = 64;
 /// No key, no slot, no deadline.
 const NO_KEY: u32 = u32::MAX;
 const NO_SLOT: u16 = u16::MAX;
@@ -134,15 +136,18 @@ impl TimerWheel {
         }
     }
 
-    /// The earliest deadline of all, exactly. Costs nothing unless the key that had the earliest one was moved or cancelled
-    /// since; then the keys of the first slots are looked through.
+    /// The earliest deadline of all.
+    ///
+    /// Never later than that. It is exact but for one case: when the key that had the earliest deadline was moved or cancelled
+    /// since, and many keys are queued next to it, a lower bound is given instead of looking through them all. A caller that
+    /// wakes at such a bound finds nothing due, and [`TimerWheel::expire`] then makes the next answer exact.
     pub fn next_deadline(&self) -> Option<Instant> {
         if self.scheduled == 0 {
             return None;
         }
         let earliest = match self.accuracy {
             Accuracy::Exact => self.earliest,
-            Accuracy::LowerBound => self.find_earliest(),
+            Accuracy::LowerBound => self.find_earliest(KEYS_LOOKED_THROUGH),
         };
         Some(Instant::from_nanos(earliest))
     }
@@ -168,7 +173,7 @@ impl TimerWheel {
         }
         // Slots with a start up to now are empty, so every key is still in the level that it has relative to this tick.
         self.current = self.current.max(now_tick);
-        self.earliest = self.find_earliest();
+        self.earliest = self.find_earliest(usize::MAX);
         self.accuracy = Accuracy::Exact;
     }
 
@@ -201,19 +206,28 @@ impl TimerWheel {
         (self.current >> shift >> SLOT_BITS << SLOT_BITS | place as u64) << shift
     }
 
-    fn find_earliest(&self) -> u64 {
+    /// The earliest deadline, or a lower bound of it when more than `keys` would have to be looked at.
+    fn find_earliest(&self, mut keys: usize) -> u64 {
         let mut earliest = NEVER;
         for level in 0..LEVELS {
             let mut slots = self.occupied[level];
             while slots != 0 {
                 let place = slots.trailing_zeros() as usize;
                 slots &= slots - 1;
-                // Deadlines are never before their slot.
-                if self.slot_start(level, place) > earliest >> TICK_BITS {
+                // No deadline is before its slot, but for overdue ones, which are in the first.
+                let start = self.slot_start(level, place);
+                if start > earliest >> TICK_BITS {
                     return earliest;
                 }
                 let mut key = self.heads[level * SLOTS + place];
                 while key != NO_KEY {
+                    if keys == 0 {
+                        // The lowest level may hold keys that were overdue when they were queued.
+                        let bound =
+                            if level == 0 { self.earliest } else { self.earliest.max(start << TICK_BITS) };
+                        return earliest.min(bound);
+                    }
+                    keys -= 1;
                     let entry = &self.entries[key as usize];
                     earliest = earliest.min(entry.deadline);
                     key = entry.next;
@@ -269,3 +283,6 @@ impl TimerWheel {
         self.scheduled -= 1;
     }
 }
+
+#[cfg(test)]
+mod tests;

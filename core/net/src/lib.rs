@@ -9,7 +9,6 @@
 pub mod clock;
 pub mod filter;
 pub mod interface;
-pub mod link;
 pub mod link_layer;
 pub mod memory;
 pub mod neighbour;

@@ -90,14 +90,14 @@ impl LinkError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Interface(error) => error.hint(),
-            Self::Open { source, .. } => {
-                matches!(source.raw_os_error(), Some(libc::EPERM | libc::EACCES))
-                    .then(|| crate::process::CAPABILITY_HINT.to_owned())
-            }
+            Self::Open { source, .. } => matches!(source.raw_os_error(), Some(libc::EPERM | libc::EACCES))
+                .then(|| crate::process::CAPABILITY_HINT.to_owned()),
             Self::NoRoute { target, device, .. } => Some(format!(
                 "check: ip route get {target} oif {device}; or give the next hop's MAC in -x, behind the target: @<MAC>"
             )),
-            Self::Local { .. } => Some("leave --pcap-send out; packets to this host need no link layer".to_owned()),
+            Self::Local { .. } => {
+                Some("leave --pcap-send out; packets to this host need no link layer".to_owned())
+            }
             Self::Unresolved { next_hop, device, .. } => Some(format!(
                 "check: ping {next_hop} and ip neigh show dev {device}; or give its MAC in -x, behind the target: @<MAC>"
             )),
@@ -232,9 +232,8 @@ fn resolve(target: IpAddr, device: &str, interface: u32) -> Result<(Mac, IpAddr)
     if route.is_local {
         return Err(LinkError::Local { target, device: device.to_owned() });
     }
-    let failed = |action: &'static str| {
-        move |source| LinkError::Open { action, device: device.to_owned(), source }
-    };
+    let failed =
+        |action: &'static str| move |source| LinkError::Open { action, device: device.to_owned(), source };
     let start = Instant::now();
     let mut pause = Duration::from_millis(1);
     loop {

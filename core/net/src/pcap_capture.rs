@@ -85,10 +85,11 @@ impl PcapCapture {
             inactive = inactive.buffer_size(bytes);
         }
         let mut capture = inactive.open().map_err(failed("start a capture"))?;
-        let link_type = link_type(capture.get_datalink()).ok_or_else(|| CaptureError::LinkType {
-            device: device.clone(),
-            link_type: capture.get_datalink().get_name().unwrap_or_else(|_| "unknown".to_owned()),
-        })?;
+        let link_type =
+            LinkType::from_dlt(capture.get_datalink().0).ok_or_else(|| CaptureError::LinkType {
+                device: device.clone(),
+                link_type: capture.get_datalink().get_name().unwrap_or_else(|_| "unknown".to_owned()),
+            })?;
         // First as it was typed, so that an error shows that text.
         capture.filter(&options.expression, true).map_err(|error| syntax(&options.expression, error))?;
         if link_type == LinkType::Ethernet {
@@ -113,19 +114,6 @@ fn syntax(expression: &str, error: pcap::Error) -> CaptureError {
         other => other.to_string(),
     };
     crate::filter::FilterError::Syntax { expression: expression.to_owned(), message }.into()
-}
-
-/// What libpcap's number for a link type means here.
-pub fn link_type(number: pcap::Linktype) -> Option<LinkType> {
-    Some(match number {
-        pcap::Linktype::ETHERNET => LinkType::Ethernet,
-        pcap::Linktype::NULL | pcap::Linktype::LOOP => LinkType::Null,
-        pcap::Linktype::LINUX_SLL => LinkType::LinuxCooked,
-        pcap::Linktype::LINUX_SLL2 => LinkType::LinuxCooked2,
-        // In files raw IP is 101, 228 (IPv4) or 229 (IPv6); on devices 12, or 14 on OpenBSD.
-        pcap::Linktype(101 | 228 | 229 | 12 | 14) => LinkType::Raw,
-        _ => return None,
-    })
 }
 
 fn nanos_of(header: &pcap::PacketHeader) -> u64 {

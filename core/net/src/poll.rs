@@ -2,7 +2,7 @@
 
 use crate::sys;
 use std::io;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 /// What a descriptor is watched for. Errors and hang-ups are always reported.
@@ -136,6 +136,13 @@ impl Poller {
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+}
+
+impl AsRawFd for Poller {
+    /// Readable when one of the watched descriptors is ready, so that one set can be watched as part of another.
+    fn as_raw_fd(&self) -> RawFd {
+        self.epoll.as_raw_fd()
     }
 }
 

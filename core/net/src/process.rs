@@ -249,7 +249,10 @@ mod tests {
         let needed = [Capability::NetRaw, Capability::NetAdmin];
         assert!(missing(1 << 13 | 1 << 12, &needed).is_ok());
         let error = missing(1 << 13, &needed).unwrap_err();
-        assert_eq!(error.to_string(), "the privilege to set up network interfaces is missing (CAP_NET_ADMIN)");
+        assert_eq!(
+            error.to_string(),
+            "the privilege to set up network interfaces is missing (CAP_NET_ADMIN)"
+        );
         assert!(error.hint().unwrap().contains("setcap"));
     }
 

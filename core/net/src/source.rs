@@ -10,9 +10,9 @@
 //! }
 //! ```
 
-pub use crate::link::LinkType;
 use std::io;
 use std::os::fd::RawFd;
+pub use tcpcopy_engine::wire::link::LinkType;
 
 /// One captured frame; its bytes are borrowed from the source.
 #[derive(Clone, Copy, Debug)]

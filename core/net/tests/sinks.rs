@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Lab, collect, number_of, ring, run};
+use common::{Lab, Side, collect, number_of, ring, ring_with, run};
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -10,7 +10,9 @@ use tcpcopy_engine::batch::PacketBatch;
 use tcpcopy_engine::flow::Endpoint;
 use tcpcopy_net::link_layer::{LinkError, LinkSink, LinkTarget};
 use tcpcopy_net::raw_socket::{RawSocketSink, path_mtu};
+use tcpcopy_net::ring::Direction;
 use tcpcopy_net::sink::{PacketSink, SendFailure};
+use tcpcopy_net::source::{LinkType, PacketSource};
 
 /// From an address that no interface has: the sinks have to send for clients elsewhere.
 const CLIENT_V4: [u8; 4] = [198, 51, 100, 7];
@@ -178,9 +180,8 @@ fn the_link_layer_finds_the_next_hop_and_sends_past_routing_and_firewall() {
     let (failures, v4, v6) = deliver(&lab, &mut sink, &batch);
     let expected = [(17, libc::EDESTADDRREQ), (30, libc::EMSGSIZE)];
     assert_eq!(failures, expected.map(|(index, errno)| SendFailure { index, errno }));
-    let sent = |v6: bool| {
-        (0..300u64).filter(|n| (n % 3 == 2) == v6 && *n != 17 && *n != 30).collect::<Vec<_>>()
-    };
+    let sent =
+        |v6: bool| (0..300u64).filter(|n| (n % 3 == 2) == v6 && *n != 17 && *n != 30).collect::<Vec<_>>();
     assert_eq!((v4, v6), (sent(false), sent(true)));
 }
 
@@ -217,33 +218,58 @@ fn what_the_link_layer_cannot_find_is_named() {
 }
 
 #[test]
-fn an_interface_without_ethernet_gets_bare_packets() {
+fn an_interface_without_ethernet_gets_and_gives_bare_packets() {
     let Some(lab) = Lab::new() else { return };
-    run(&format!("ip -n {} link add tun-a type ipip local 10.77.0.1 remote 10.77.0.2", lab.sender));
-    run(&format!("ip -n {} link add tun-b type ipip local 10.77.0.2 remote 10.77.0.1", lab.receiver));
-    run(&format!("ip -n {} link set tun-a up", lab.sender));
-    run(&format!("ip -n {} link set tun-b up", lab.receiver));
-    let mut source = ring(&lab, &["tun-b"], "udp dst port 9999");
-    let mut sink = lab.sending(|| LinkSink::open("tun-a", &[target("10.66.0.1")]).unwrap());
+    // VXLAN-GPE is the one tunnel without link header that every kernel seems to have.
+    for (namespace, device, host) in [(&lab.sender, "tun-a", 1), (&lab.receiver, "tun-b", 2)] {
+        run(&format!("ip -n {namespace} link add {device} type vxlan dstport 4790 external gpe"));
+        run(&format!("ip -n {namespace} addr add 10.66.0.{host}/24 dev {device}"));
+        run(&format!("ip -n {namespace} link set {device} up"));
+    }
+    run(&format!("ip -n {} route add 10.67.0.0/16 encap ip id 5 dst 10.77.0.2 dev tun-a", lab.sender));
+    let receive = |source: &mut dyn PacketSource| {
+        let seen = RefCell::new(Vec::new());
+        collect(
+            source,
+            Duration::from_secs(3),
+            |frame| {
+                assert_eq!(frame.link_type, LinkType::Raw);
+                seen.borrow_mut().push(frame.data.to_vec());
+            },
+            || !seen.borrow().is_empty(),
+        );
+        let seen = seen.into_inner();
+        assert_eq!(seen.len(), 1);
+        seen[0].clone()
+    };
+    // Sent at the link layer, seen where it leaves (without metadata the tunnel goes no further).
+    let mut source = ring_with(
+        &lab,
+        &["tun-a"],
+        "udp dst port 9999",
+        |options| options.direction = Direction::Both,
+        Side::Sender,
+    );
+    let mut sink = lab.sending(|| LinkSink::open("tun-a", &[target("10.66.0.9")]).unwrap());
+    assert_eq!(sink.next_hop_mac("10.66.0.9".parse().unwrap()), None);
     let mut batch = PacketBatch::new();
-    push(&mut batch, "10.66.0.1", 5, 100);
+    push(&mut batch, "10.66.0.9", 5, 100);
     let mut failures = Vec::new();
     sink.send(&batch, &mut failures);
     assert_eq!(failures, []);
-    let seen = RefCell::new(Vec::new());
-    collect(
-        &mut source,
-        Duration::from_secs(3),
-        |frame| seen.borrow_mut().push(frame.data.to_vec()),
-        || !seen.borrow().is_empty(),
-    );
-    let mut seen = seen.into_inner();
-    assert_eq!(seen.len(), 1);
+    assert_eq!(receive(&mut source), ipv4([10, 66, 0, 9], 5, 100));
+    // Sent through the tunnel, seen where it comes out.
+    let mut source = ring(&lab, &["tun-b"], "udp dst port 9999");
+    let mut batch = PacketBatch::new();
+    push(&mut batch, "10.67.0.1", 6, 100);
+    lab.sending(|| RawSocketSink::open().unwrap()).send(&batch, &mut failures);
+    assert_eq!(failures, []);
+    let mut seen = receive(&mut source);
+    let mut expected = ipv4([10, 67, 0, 1], 6, 100);
     // The kernel fills in the header's checksum and identification on the way.
-    let mut expected = ipv4([10, 66, 0, 1], 5, 100);
-    for packet in [&mut seen[0], &mut expected] {
+    for packet in [&mut seen, &mut expected] {
         packet[4..6].fill(0);
         packet[10..12].fill(0);
     }
-    assert_eq!(seen[0], expected);
+    assert_eq!(seen, expected);
 }

@@ -29,7 +29,7 @@ impl Settings {
                 line(&mut text, &warning);
             }
         }
-        self.describe_commands(&mut text, host);
+        self.describe_commands(&mut text);
         text
     }
 
@@ -68,9 +68,10 @@ impl Settings {
                 "-x {transfer}: the target is this host and has the online port: give the online address, so that what is \
                  replayed is not captured again"
             ));
-        } else if is_here && !target.addr.is_loopback() {
+        } else if is_here && !target.addr.is_loopback() && self.clients.pool.is_none() {
             warnings.push(format!(
-                "-x {transfer}: the target is this host: its replies don't leave it, so intercept must run here"
+                "-x {transfer}: the target is this host: give clients addresses of their own (-c) and route only \
+                 these to the assistant, else the online server's replies are routed there too"
             ));
         }
         if let Some(addr) = transfer.online_addr.filter(|addr| !host.is_local(*addr)) {
@@ -84,16 +85,20 @@ impl Settings {
                 target.addr
             ));
         }
-        let has_local_client = match target.addr {
-            IpAddr::V4(_) => self.clients.local_v4.is_some(),
-            IpAddr::V6(_) => self.clients.local_v6.is_some(),
-        };
-        let sees_loopback = transfer.online_addr.is_none_or(|addr| addr.is_loopback() || host.is_local(addr));
-        if !has_local_client && self.clients.pool.is_none() && !target.addr.is_loopback() && sees_loopback {
+        if transfer.online_addr.is_some_and(|addr| addr.is_loopback()) && !self.may_play_loopback(transfer) {
             warnings.push(format!(
                 "-x {transfer}: clients that connect by loopback can't be replayed without -H (or -c)"
             ));
         }
+    }
+
+    /// Whether clients of this host that connect by loopback have an address that the target can answer to.
+    fn may_play_loopback(&self, transfer: &Transfer) -> bool {
+        let has_own = match transfer.target.addr {
+            IpAddr::V4(_) => self.clients.local_v4.is_some(),
+            IpAddr::V6(_) => self.clients.local_v6.is_some(),
+        };
+        has_own || self.clients.pool.is_some()
     }
 
     fn describe_capture(&self, text: &mut String) {
@@ -131,6 +136,9 @@ impl Settings {
             item(text, "transfer", &format!("{online} -> {}", transfer.target));
             item(text, "  route", &route(transfer, host));
             item(text, "  client", &self.client_example(transfer));
+            if !self.may_play_loopback(transfer) {
+                item(text, "  loopback", "clients that connect by loopback are left out: there is no -H");
+            }
         }
         let method = match &self.injection.method {
             InjectionMethod::RawSocket => "raw IP socket".to_owned(),
@@ -251,7 +259,7 @@ impl Settings {
         item(text, "workers", &self.process.workers.to_string());
     }
 
-    fn describe_commands(&self, text: &mut String, host: &dyn Host) {
+    fn describe_commands(&self, text: &mut String) {
         // The first intercept stands for the assistant; a loopback address says nothing to the target.
         let assistant = |is_v6: bool| {
             let same_family = self
@@ -285,9 +293,14 @@ impl Settings {
             .collect();
         let port = self.relay.servers.first().map_or(36524, |server| server.address.port());
         let port = if port == 36524 { String::new() } else { format!(" -p {port}") };
-        let device =
-            if targets.iter().any(|target| host.is_local(target.addr)) { "any" } else { "<interface>" };
-        line(text, &format!("intercept -i {device} -F 'tcp and ({})'{port}", filter.join(" or ")));
+        let is_far = self.relay.servers.iter().any(|server| !server.address.ip().is_loopback());
+        let access = match self.relay.token {
+            Some(_) => " --token-file <file>",
+            None if is_far => " --no-auth",
+            None => "",
+        };
+        let filter = filter.join(" or ");
+        line(text, &format!("intercept -i <interface> -F 'tcp and ({filter})'{port}{access}"));
         if targets.iter().any(|target| target.addr.is_ipv4()) {
             line(text, "sysctl net.ipv4.ip_forward=0");
         }

@@ -53,9 +53,16 @@ impl From<&clap::Error> for UsageError {
 
 /// What to do about a failed run; attached to an [`anyhow::Error`] by [`HintExt::hint`].
 #[derive(Clone, Debug)]
-struct Hinted {
+pub(crate) struct Hinted {
     what: String,
     hint: String,
+}
+
+impl Hinted {
+    /// What went wrong, and what to do about it, for an error whose cause is kept.
+    pub(crate) fn new(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { what: what.into(), hint: hint.into() }
+    }
 }
 
 impl fmt::Display for Hinted {

@@ -34,14 +34,7 @@ pub struct ThisHost;
 
 impl Host for ThisHost {
     fn route_to(&self, addr: IpAddr) -> Option<Route> {
-        let any: IpAddr = match addr {
-            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
-        // Connecting a UDP socket makes the kernel choose route and source, and sends nothing.
-        let socket = UdpSocket::bind(SocketAddr::new(any, 0)).ok()?;
-        socket.connect(SocketAddr::new(addr, 9)).ok()?;
-        let source = socket.local_addr().ok()?.ip();
+        let source = source_towards(addr)?;
         if source == addr {
             return Some(Route { device: Some("lo".to_owned()), source, next_hop: None });
         }
@@ -56,7 +49,7 @@ impl Host for ThisHost {
     }
 
     fn is_local(&self, addr: IpAddr) -> bool {
-        UdpSocket::bind(SocketAddr::new(addr, 0)).is_ok()
+        addr.is_loopback() || source_towards(addr) == Some(addr)
     }
 
     fn may_use_raw_sockets(&self) -> bool {
@@ -70,6 +63,18 @@ impl Host for ThisHost {
     fn has_interface(&self, name: &str) -> bool {
         std::path::Path::new("/sys/class/net").join(name).exists()
     }
+}
+
+/// The address that packets to `addr` are sent from; `addr` itself if it is this host's.
+fn source_towards(addr: IpAddr) -> Option<IpAddr> {
+    let any: IpAddr = match addr {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    // Connecting a UDP socket makes the kernel choose a route and an address, and sends nothing.
+    let socket = UdpSocket::bind(SocketAddr::new(any, 0)).ok()?;
+    socket.connect(SocketAddr::new(addr, 9)).ok()?;
+    Some(socket.local_addr().ok()?.ip())
 }
 
 /// The longest match, and among equals the lowest metric, in the text of `/proc/net/route`: device and router.

@@ -3,7 +3,7 @@
 //! The library exists so that tests, the lab and benchmarks can use the pieces; `main.rs` only puts them in order.
 
 pub mod daemon;
-mod describe;
+pub mod describe;
 pub mod failure;
 pub mod host;
 pub mod options;
@@ -11,3 +11,4 @@ pub mod report;
 pub mod run;
 pub mod settings;
 pub mod transfer;
+pub mod worker;

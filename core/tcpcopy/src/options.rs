@@ -43,6 +43,7 @@ returns them to tcpcopy.";
     disable_help_flag = true,
     disable_version_flag = true,
     args_override_self = true,
+    allow_negative_numbers = true,
     max_term_width = 100
 )]
 pub struct LowArgs {

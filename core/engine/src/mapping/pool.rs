@@ -337,7 +337,7 @@ mod tests {
 
         #[test]
         fn a_net_holds_what_its_mask_says(addr: u32, prefix in 8u8..=32, index: u64) {
-            let addr = Ipv4Addr::from_bits(addr % (223 << 24) | 1 << 24);
+            let addr = Ipv4Addr::from_bits((addr % (223 << 24)) | (1 << 24));
             let pool = pool(&format!("{addr}/{prefix}"));
             let picked = pool.get(Family::V4, index % pool.len(Family::V4)).unwrap();
             let IpAddr::V4(picked) = picked else { panic!("{picked} is not IPv4") };

@@ -31,5 +31,5 @@ pub(crate) fn endpoint(endpoint: Endpoint, seed: u64) -> u64 {
 
 /// A number below `bound` from a hash, without the bias and cost of a division.
 pub(crate) const fn below(hash: u64, bound: u64) -> u64 {
-    (hash as u128 * bound as u128 >> 64) as u64
+    ((hash as u128 * bound as u128) >> 64) as u64
 }

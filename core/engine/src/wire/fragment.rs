@@ -89,11 +89,9 @@ impl Datagram {
         self.received + self.pieces.len() * FRAGMENT_OVERHEAD + self.header.as_ref().map_or(0, Vec::len)
     }
 
-    /// Drops what waits and returns how many fragments that were.
-    fn void(&mut self, reason: FragmentDropReason) -> u64 {
-        let fragments = self.pieces.len() as u64;
+    /// Drops what waits, and remembers why.
+    fn void(&mut self, reason: FragmentDropReason) {
         *self = Self { dropped: Some(reason), ..Self::new(self.deadline) };
-        fragments
     }
 
     /// Takes one fragment and returns the whole packet when it was the last that was missing. `room` is how many bytes this
@@ -113,7 +111,7 @@ impl Datagram {
         }
         let Fragment { offset, more, .. } = fragment;
         let len = packet.payload.len();
-        if len == 0 || (more && len % 8 != 0) {
+        if len == 0 || (more && !len.is_multiple_of(8)) {
             return Err(FragmentDropReason::BadLength);
         }
         if offset as usize + len > MAX_DATAGRAM {
@@ -136,14 +134,15 @@ impl Datagram {
             }
             self.total = Some(end);
         }
+        let header_len = if offset == 0 { packet.header_len } else { 0 };
+        if self.cost() + len + FRAGMENT_OVERHEAD + header_len > room {
+            return Err(FragmentDropReason::Full);
+        }
         if offset == 0 {
             self.header = Some(whole_header(packet, data).ok_or(FragmentDropReason::BadLength)?);
         }
         self.pieces.insert(offset, packet.payload.into());
         self.received += len;
-        if self.cost() > room {
-            return Err(FragmentDropReason::Full);
-        }
         self.complete()
     }
 
@@ -282,12 +281,14 @@ impl Reassembler {
             self.overdue += datagram.pieces.len() as u64;
             *datagram = Datagram::new(deadline);
         }
+        let waiting = datagram.pieces.len() as u64;
         let room = self.max_bytes.saturating_sub(self.bytes - before);
         let outcome = match datagram.push(packet, fragment, data_from_ip_header, room) {
             Ok(None) => FragmentOutcome::Waiting,
             Ok(Some(whole)) => FragmentOutcome::Complete(whole),
             Err(reason) => {
-                FragmentOutcome::Dropped(FragmentDrop { reason, fragments: 1 + datagram.void(reason) })
+                datagram.void(reason);
+                FragmentOutcome::Dropped(FragmentDrop { reason, fragments: waiting + 1 })
             }
         };
         self.bytes = self.bytes - before + datagram.cost();

@@ -45,7 +45,7 @@ pub struct IpPacket<'a> {
     pub fragment: Option<Fragment>,
     /// The captured bytes behind the headers, without link padding.
     pub payload: &'a [u8],
-    /// Length of the payload on the wire; more than `payload.len()` when the capture cut the packet.
+    /// Length of the payload on the wire, as the header says; more than `payload.len()` when the capture cut the packet.
     pub payload_len: usize,
     /// Bytes from the start of the packet to the payload, all extension headers included.
     pub header_len: usize,

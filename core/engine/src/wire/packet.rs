@@ -37,12 +37,12 @@ pub struct OutgoingSegment {
     pub identification: u16,
 }
 
-/// Bytes of IP and TCP headers, options included, that [`write`] puts before the payload.
+/// Bytes of IP and TCP headers, options included, that [`write()`] puts before the payload.
 pub fn header_len(segment: &OutgoingSegment) -> usize {
     ip_header_len(&segment.flow) + MIN_HEADER_LEN + segment.options.written_len()
 }
 
-/// Bytes of the IP header that [`write`] makes for `flow`.
+/// Bytes of the IP header that [`write()`] makes for `flow`.
 pub fn ip_header_len(flow: &FlowKey) -> usize {
     match (flow.client.addr, flow.target.addr) {
         (IpAddr::V4(_), IpAddr::V4(_)) => IPV4_HEADER_LEN,

@@ -184,7 +184,7 @@ pub struct TcpOptions {
     pub timestamps: Option<Timestamps>,
     /// Selective acknowledgements.
     pub sack: SackBlocks,
-    /// Fast open. Read only: [`super::packet::write`] leaves it out.
+    /// Fast open. Read only: [`super::packet::write()`] leaves it out.
     pub fast_open: FastOpen,
 }
 
@@ -270,7 +270,7 @@ impl TcpOptions {
     fn read_fast_open(&mut self, cookie: &[u8]) {
         match cookie.len() {
             0 => self.fast_open = FastOpen::Request,
-            4..=16 if cookie.len() % 2 == 0 => self.fast_open = FastOpen::Cookie,
+            4..=16 if cookie.len().is_multiple_of(2) => self.fast_open = FastOpen::Cookie,
             _ => {}
         }
     }
@@ -311,7 +311,7 @@ impl TcpOptions {
         len
     }
 
-    /// How many bytes these options take in a header that [`super::packet::write`] makes: a multiple of 4, at most
+    /// How many bytes these options take in a header that [`super::packet::write()`] makes: a multiple of 4, at most
     /// [`Self::MAX_LEN`].
     pub fn written_len(&self) -> usize {
         match self.sack_blocks_that_fit() {

@@ -17,6 +17,13 @@ pub struct Lab {
     pub receiver: String,
 }
 
+/// One of the two namespaces.
+#[derive(Clone, Copy)]
+pub enum Side {
+    Sender,
+    Receiver,
+}
+
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 impl Lab {
@@ -59,6 +66,14 @@ impl Lab {
     /// Runs `command` in the receiver's namespace.
     pub fn at_receiver(&self, command: &str) {
         run(&format!("ip netns exec {} {command}", self.receiver));
+    }
+
+    /// Runs `work` in a thread of that side's namespace.
+    pub fn at<T: Send>(&self, side: Side, work: impl FnOnce() -> T + Send) -> T {
+        match side {
+            Side::Sender => self.sending(work),
+            Side::Receiver => self.receiving(work),
+        }
     }
 
     /// Runs `work` in a thread of the sender's namespace.
@@ -106,7 +121,7 @@ fn inside<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> T {
 
 /// A ring at the receiver that captures `expression`.
 pub fn ring(lab: &Lab, interfaces: &[&str], expression: &str) -> RingCapture {
-    ring_with(lab, interfaces, expression, |_| {})
+    ring_with(lab, interfaces, expression, |_| {}, Side::Receiver)
 }
 
 /// The same with changed options.
@@ -115,8 +130,9 @@ pub fn ring_with(
     interfaces: &[&str],
     expression: &str,
     change: impl FnOnce(&mut RingOptions) + Send,
+    side: Side,
 ) -> RingCapture {
-    lab.receiving(|| {
+    lab.at(side, || {
         let filter = Filter::compile(expression, FilterLink::Ethernet, 262_144).expect("a good filter");
         let mut options = RingOptions::new(filter);
         options.interfaces = interfaces.iter().map(|name| (*name).to_owned()).collect();
@@ -128,7 +144,8 @@ pub fn ring_with(
 /// A datagram socket of the sender, connected to port 9999 of the receiver.
 pub fn sender_socket(lab: &Lab, to: &str) -> UdpSocket {
     lab.sending(|| {
-        let socket = UdpSocket::bind(if to.contains(':') { "[::]:0" } else { "0.0.0.0:0" }).expect("a socket");
+        let socket =
+            UdpSocket::bind(if to.contains(':') { "[::]:0" } else { "0.0.0.0:0" }).expect("a socket");
         socket.connect((to, 9999)).expect("a route");
         socket
     })

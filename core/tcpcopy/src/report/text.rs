@@ -92,7 +92,7 @@ pub fn closing_report(snapshot: &Snapshot, findings: &[Finding]) -> String {
 fn capture_part(report: &mut Report, snapshot: &Snapshot) {
     let c = &snapshot.counters;
     report.head("captured");
-    report.row("packets", c.packets_captured, &format!("{} of clients and others", bytes(c.bytes_captured)));
+    report.row("packets", c.packets_captured, bytes(c.bytes_captured));
     report.row(
         "dropped by the kernel",
         snapshot.kernel_dropped,
@@ -100,7 +100,7 @@ fn capture_part(report: &mut Report, snapshot: &Snapshot) {
     );
     report.row_if("not for a server in -x", c.packets_ignored, "");
     report.row_if("malformed", c.packets_malformed, "");
-    report.row_if("fragments", c.fragments, &format!("{} dropped", c.fragments_dropped));
+    report.row_if("fragments", c.fragments, format!("{} dropped", c.fragments_dropped));
     report.row_if("segments repeated", c.segments_repeated, "nothing new in them");
     report.row_if("segments out of order", c.segments_reordered, "put in order");
 }

@@ -62,6 +62,25 @@ fn captured_but_nothing_for_the_online_server() {
 }
 
 #[test]
+fn captured_twice() {
+    insta::assert_snapshot!(told(PLAIN, |snapshot| snapshot.counters.segments_repeated = 9_000));
+    let few = found(PLAIN, |snapshot| snapshot.counters.segments_repeated = 900);
+    assert!(few.is_empty(), "{few:?}");
+}
+
+/// Every cause has a name of its own, and `docs/report.md` lists it.
+#[test]
+fn causes_are_documented() {
+    let documentation =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/report.md")).unwrap();
+    let mut names = std::collections::BTreeSet::new();
+    for cause in Cause::ALL {
+        assert!(names.insert(cause.name()), "{} is used twice", cause.name());
+        assert!(documentation.contains(&format!("`{}`", cause.name())), "{} is missing", cause.name());
+    }
+}
+
+#[test]
 fn kernel_drops() {
     insta::assert_snapshot!(told(PLAIN, |snapshot| snapshot.kernel_dropped = 77));
     insta::assert_snapshot!(told(&format!("{PLAIN} --pcap-capture"), |snapshot| snapshot.kernel_dropped = 77));

@@ -28,3 +28,12 @@ fn warnings_that_the_host_gives() {
     );
     insta::assert_snapshot!(settings.all_warnings(&MadeUpHost { may_use_raw_sockets: false }).join("\n"));
 }
+
+#[test]
+fn a_target_on_this_host_needs_addresses_that_can_be_routed_apart() {
+    let warnings = |line: &str| {
+        super::support::settings(line).all_warnings(&MadeUpHost { may_use_raw_sockets: true }).join("\n")
+    };
+    insta::assert_snapshot!(warnings("-x 127.0.0.1:80-192.168.1.10:8080 -s 192.168.1.30"));
+    assert_eq!(warnings("-x 80-192.168.1.10:8080 -s 192.168.1.30 -c 10.7.0.x"), "");
+}

@@ -29,3 +29,19 @@ fn the_examples_are_good_command_lines() {
         super::support::settings(&example.replace('\'', ""));
     }
 }
+
+#[test]
+fn every_option_is_in_the_documentation() {
+    use clap::CommandFactory;
+    let documentation =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/options.md")).unwrap();
+    let command = LowArgs::command();
+    for option in command.get_arguments() {
+        let long = format!("`--{}`", option.get_long().unwrap());
+        assert!(documentation.contains(&long), "{long} is missing");
+        if let Some(letter) = option.get_short() {
+            let row = format!("| `-{letter}` | {long} |");
+            assert!(documentation.contains(&row), "no row begins with {row}");
+        }
+    }
+}

@@ -4,6 +4,7 @@ mod diagnosis;
 mod dry_run;
 mod help;
 mod options;
+mod program;
 mod report;
 mod support;
 mod transfers;

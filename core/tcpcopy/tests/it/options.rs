@@ -1,6 +1,7 @@
 //! From the command line to settings, and the error lines.
 
 use super::support::{settings, try_settings, try_settings_of};
+use proptest::prelude::*;
 use std::time::Duration;
 use tcpcopy::settings::{
     CaptureFilter, CaptureMethod, Growth, InjectionMethod, Joining, Mode, Pacing, Place, RelayAtStart,
@@ -216,4 +217,25 @@ fn warnings() {
         .map(|line| format!("$ tcpcopy {line}\n{}\n\n", settings(line).warnings.join("\n")))
         .collect();
     insta::assert_snapshot!(told);
+}
+
+proptest! {
+    #[test]
+    fn no_value_makes_it_panic(
+        letter in proptest::sample::select(vec!["-x", "-c", "-H", "-i", "-F", "-o", "-n", "-B", "-R", "-k", "--drain"]),
+        value: String,
+    ) {
+        let _ = try_settings_of(&["-x80-10.0.0.2:80", "-s10.0.0.3", letter, &value]);
+    }
+
+    #[test]
+    fn no_list_of_numeric_addresses_makes_it_panic(
+        servers in r"(\[?[0-9a-f:]{0,8}\]?(:[0-9]{0,6})?,){0,3}", clients in r"[0-9./:x, -]{0,24}",
+    ) {
+        // Letters a to f alone might be looked up as a host name; an address or nothing is what is wanted here.
+        if servers.contains([':', ']']) || servers.chars().all(|c| c.is_ascii_digit()) {
+            let _ = try_settings_of(&["-x80-10.0.0.2:80", "-s", &servers.replace(['a', 'b', 'c', 'd', 'e', 'f'], "0")]);
+        }
+        let _ = try_settings_of(&["-x80-10.0.0.2:80", "-s10.0.0.3", "-c", &clients]);
+    }
 }

@@ -10,7 +10,7 @@ use tcpcopy::settings::Settings;
 use tcpcopy_engine::counters::EndReason;
 
 /// A run in which all is well: 10,000 requests of 100 connections in 10 seconds.
-pub fn healthy() -> Snapshot {
+pub(crate) fn healthy() -> Snapshot {
     let mut snapshot = Snapshot { elapsed: Duration::from_secs(10), workers: 1, ..Snapshot::default() };
     let c = &mut snapshot.counters;
     c.packets_captured = 30_000;

@@ -8,25 +8,25 @@ use tcpcopy::options::LowArgs;
 use tcpcopy::settings::Settings;
 
 /// The settings that a command line means; words are separated by spaces.
-pub fn try_settings(line: &str) -> Result<Settings, UsageError> {
+pub(crate) fn try_settings(line: &str) -> Result<Settings, UsageError> {
     try_settings_of(&line.split_whitespace().collect::<Vec<_>>())
 }
 
 /// The settings that these arguments mean.
-pub fn try_settings_of(arguments: &[&str]) -> Result<Settings, UsageError> {
+pub(crate) fn try_settings_of(arguments: &[&str]) -> Result<Settings, UsageError> {
     let all = std::iter::once("tcpcopy").chain(arguments.iter().copied());
     let low = LowArgs::try_parse_from(all).map_err(|error| UsageError::from(&error))?;
     Settings::new(&low, None)
 }
 
 /// The settings that a good command line means.
-pub fn settings(line: &str) -> Settings {
+pub(crate) fn settings(line: &str) -> Settings {
     try_settings(line).unwrap_or_else(|error| panic!("{line}: {}", error.lines()))
 }
 
 /// 192.168.1.10 and fd00::10, with routers .1 and ::1; 192.168.1.0/24 and fd00::/64 are on eth0.
-pub struct MadeUpHost {
-    pub may_use_raw_sockets: bool,
+pub(crate) struct MadeUpHost {
+    pub(crate) may_use_raw_sockets: bool,
 }
 
 const V4: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 10);

@@ -1,0 +1,221 @@
+//! Redis traffic: every workload arrives at the target complete, once, in order within each connection.
+
+use anyhow::{Result, ensure};
+use std::process::Command;
+use tcpcopy_lab::load::{Connections, RedisLoad, Verb};
+use tcpcopy_lab::scenario::{REDIS, RedisPair, replay_redis};
+use tcpcopy_lab::{Family, Host, Lab, LabOptions, ReplayOptions, lab_test, tools};
+
+/// Load whose content the servers are compared by.
+fn mixed(connections: usize, requests: usize) -> RedisLoad {
+    let server = Host::Online.socket(Family::V4, REDIS);
+    RedisLoad { verb: Verb::Mixed, ..RedisLoad::new(server, connections, requests) }
+}
+
+fn set(connections: usize, requests: usize, value_bytes: usize) -> RedisLoad {
+    RedisLoad { verb: Verb::Set, value_bytes, ..mixed(connections, requests) }
+}
+
+/// Replays loads one after another, with default options but for `words`.
+fn deliver(words: &'static str, copies: u64, family: Family, loads: Vec<RedisLoad>) {
+    lab_test(LabOptions::default(), |lab| {
+        let options = ReplayOptions::new(REDIS).over(family).tcpcopy(words);
+        replay_redis(lab, &options, copies, |servers| {
+            for load in &loads {
+                let load = RedisLoad { server: Host::Online.socket(family, REDIS), ..load.clone() };
+                load.run(lab.host(Host::Client))?;
+            }
+            let sent: u64 = loads.iter().map(RedisLoad::total).sum();
+            let got: u64 = ["set", "append", "incr"]
+                .iter()
+                .map(|verb| servers.online.calls(verb))
+                .sum::<Result<u64>>()?;
+            ensure!(got == sent, "the online server itself got {got} of {sent} requests");
+            Ok(())
+        })
+        .map(drop)
+    });
+}
+
+/// Replays a run of `redis-benchmark -t set`, whose values are all the same.
+fn deliver_benchmark(words: &'static str) {
+    lab_test(LabOptions::default(), |lab| {
+        replay_redis(lab, &ReplayOptions::new(REDIS), 1, |_| benchmark(lab, words)).map(drop)
+    });
+}
+
+fn benchmark(lab: &Lab, words: &str) -> Result<()> {
+    let mut command = Command::new(tools::REDIS_BENCHMARK.require()?);
+    command.args(["-h", &Host::Online.addr(Family::V4).to_string(), "-p", &REDIS.to_string()]);
+    command.args(["-q", "-t", "set", "-r", "1000000"]).args(words.split_whitespace());
+    lab.host(Host::Client).output(command).map(drop)
+}
+
+#[test]
+fn fifty_connections() {
+    deliver("", 1, Family::V4, vec![mixed(50, 100_000)]);
+}
+
+#[test]
+fn pipelines_of_16() {
+    deliver("", 1, Family::V4, vec![RedisLoad { pipeline: 16, ..mixed(50, 400_000) }]);
+}
+
+#[test]
+fn thousand_connections() {
+    deliver("", 1, Family::V4, vec![mixed(1000, 100_000)]);
+}
+
+#[test]
+fn a_connection_for_each_request() {
+    deliver("", 1, Family::V4, vec![RedisLoad { reuse: Connections::PerRequest, ..mixed(20, 20_000) }]);
+}
+
+#[test]
+fn one_connection_right_after_another_run() {
+    let first = mixed(50, 20_000);
+    let second = RedisLoad { prefix: "second".into(), ..mixed(1, 10_000) };
+    deliver("", 1, Family::V4, vec![first, second]);
+}
+
+#[test]
+fn values_of_16_kib() {
+    deliver("", 1, Family::V4, vec![set(20, 10_000, 16 << 10)]);
+}
+
+#[test]
+fn values_of_64_kib_then_1_mib() {
+    let large = RedisLoad { prefix: "large".into(), ..set(2, 200, 1 << 20) };
+    deliver("", 1, Family::V4, vec![set(10, 4_000, 64 << 10), large]);
+}
+
+#[test]
+fn three_copies_of_fifty_connections() {
+    deliver("-n 3", 3, Family::V4, vec![set(50, 100_000, 64)]);
+}
+
+#[test]
+fn three_copies_of_pipelines_of_16() {
+    deliver("-n 3", 3, Family::V4, vec![RedisLoad { pipeline: 16, ..set(50, 400_000, 64) }]);
+}
+
+#[test]
+fn fifty_connections_over_ipv6() {
+    deliver("", 1, Family::V6, vec![mixed(50, 100_000)]);
+}
+
+#[test]
+fn pipelines_of_16_over_ipv6() {
+    deliver("", 1, Family::V6, vec![RedisLoad { pipeline: 16, ..mixed(50, 400_000) }]);
+}
+
+#[test]
+fn clients_mapped_to_another_net() {
+    deliver("-c 10.78.0.0/24", 1, Family::V4, vec![mixed(50, 100_000)]);
+}
+
+#[test]
+fn clients_mapped_to_another_net_over_ipv6() {
+    deliver("-c fd78::/64", 1, Family::V6, vec![mixed(50, 20_000)]);
+}
+
+#[test]
+fn two_workers() {
+    deliver("--workers 2", 1, Family::V4, vec![mixed(50, 100_000)]);
+}
+
+#[test]
+fn capture_through_libpcap() {
+    deliver("--pcap-capture -i eth0", 1, Family::V4, vec![mixed(50, 50_000)]);
+}
+
+#[test]
+fn frames_sent_through_the_interface() {
+    deliver("--pcap-send -o eth0", 1, Family::V4, vec![mixed(50, 50_000)]);
+}
+
+#[test]
+fn benchmark_fifty_connections() {
+    deliver_benchmark("-n 100000 -c 50");
+}
+
+#[test]
+fn benchmark_pipelines_of_16() {
+    deliver_benchmark("-n 400000 -c 50 -P 16");
+}
+
+#[test]
+fn benchmark_thousand_connections() {
+    deliver_benchmark("-n 100000 -c 1000");
+}
+
+#[test]
+fn benchmark_a_connection_for_each_request() {
+    deliver_benchmark("-n 20000 -c 20 -k 0");
+}
+
+#[test]
+fn benchmark_one_connection_right_after_another_run() {
+    lab_test(LabOptions::default(), |lab| {
+        replay_redis(lab, &ReplayOptions::new(REDIS), 1, |_| {
+            benchmark(lab, "-n 20000 -c 50")?;
+            benchmark(lab, "-n 10000 -c 1")
+        })
+        .map(drop)
+    });
+}
+
+#[test]
+fn benchmark_values_of_16_kib() {
+    deliver_benchmark("-n 10000 -c 20 -d 16384");
+}
+
+/// Answers of `value_bytes` each: the target's replies, not the requests, are what is large.
+fn deliver_gets(value_bytes: usize, connections: usize, requests: usize) {
+    lab_test(LabOptions::default(), |lab| {
+        let load = RedisLoad { verb: Verb::Get, value_bytes, ..mixed(connections, requests) };
+        let prepare = |servers: &RedisPair<'_>| {
+            load.prepare(&servers.online)?;
+            load.prepare(&servers.target)
+        };
+        let finished = replay_redis(lab, &ReplayOptions::new(REDIS), 1, |servers| {
+            prepare(servers)?;
+            load.run(lab.host(Host::Client))?;
+            ensure!(servers.online.calls("get")? == load.total());
+            Ok(())
+        })?;
+        let (received, expected) =
+            (finished.report().counter("response_bytes")?, load.total() * value_bytes as u64);
+        ensure!(
+            received >= expected,
+            "{received} response bytes of {expected}: answers were not read to the end"
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn answers_of_64_kib() {
+    deliver_gets(64 << 10, 10, 4_000);
+}
+
+#[test]
+fn answers_of_1_mib() {
+    deliver_gets(1 << 20, 2, 400);
+}
+
+/// The replay must add next to nothing to the time between capture and injection while nothing has to be waited for.
+#[test]
+fn delay_under_moderate_load() {
+    lab_test(LabOptions::default(), |lab| {
+        let finished = replay_redis(lab, &ReplayOptions::new(REDIS), 1, |_| {
+            // The values are small and 4 connections answer each other, so that the machine is busy but not full.
+            mixed(4, 20_000).run(lab.host(Host::Client))
+        })?;
+        let delay = &finished.report().json()["delay"];
+        let of = |name: &str| delay[name].as_f64().ok_or_else(|| anyhow::anyhow!("no {name} in {delay}"));
+        ensure!(delay["count"].as_u64() > Some(100), "too few requests had nothing to wait for: {delay}");
+        ensure!(of("p50_us")? < 100.0 && of("p99_us")? < 1000.0, "capture to injection: {delay}");
+        Ok(())
+    });
+}
