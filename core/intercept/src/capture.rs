@@ -61,6 +61,8 @@ pub(crate) struct DrainOutcome {
 enum Extent {
     Headers,
     Whole,
+    /// Headers, for lack of the means to get more.
+    HeadersForGood,
 }
 
 pub(crate) struct Capture {
@@ -149,13 +151,22 @@ impl Capture {
     }
 
     /// Captures whole packets from now on. Nothing is lost or seen twice: the new source is there before the old one is
-    /// drained for the last time, and what both saw is skipped by its time.
+    /// drained for the last time, and what both saw is skipped by its time. Where the kernel has no room for the new source,
+    /// the old one goes on, and replies are marked as cut.
     pub(crate) fn widen(
         &mut self,
         now: Instant,
         each: &mut dyn FnMut(CapturedReply<'_>),
     ) -> anyhow::Result<DrainOutcome> {
-        let wide = self.options.open(Extent::Whole)?;
+        let wide = match self.options.open(Extent::Whole) {
+            Ok(wide) => wide,
+            Err(error) => {
+                tracing::warn!("cannot capture whole packets, bodies will be missing: {error:#}");
+                self.extent = Extent::HeadersForGood;
+                return Ok(DrainOutcome::default());
+            }
+        };
+        tracing::info!("capturing whole packets from now on");
         let mut last = self.skip_until_nanos;
         let Self { source, reassembler, saw_fragment, .. } = self;
         let mut unusable = 0;
@@ -178,7 +189,7 @@ impl Capture {
 impl SourceOptions {
     fn open(&self, extent: Extent) -> anyhow::Result<Box<dyn PacketSource>> {
         let snap_len = match extent {
-            Extent::Headers => SNAP_HEADERS,
+            Extent::Headers | Extent::HeadersForGood => SNAP_HEADERS,
             Extent::Whole => SNAP_WHOLE,
         };
         match self.kind {

@@ -166,9 +166,12 @@ impl Server {
         let DrainOutcome { unusable, .. } = capture.widen(now.monotonic, &mut each)?;
         relays.counts.packets_unusable += unusable;
         for fd in self.capture.wait_fds() {
-            self.poller.add(fd, TOKEN_CAPTURE, Interest::Readable)?;
+            match self.poller.add(fd, TOKEN_CAPTURE, Interest::Readable) {
+                // The old source is still there.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                result => result?,
+            }
         }
-        tracing::info!("capturing whole packets from now on");
         Ok(())
     }
 
