@@ -37,6 +37,13 @@ pub(crate) struct Now {
     pub(crate) unix_nanos: u64,
 }
 
+/// How many interfaces a reply may be seen on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Interfaces {
+    One,
+    Several,
+}
+
 pub(crate) struct Relays {
     connections: Slab<Connection>,
     handshakes: usize,
@@ -49,6 +56,8 @@ pub(crate) struct Relays {
     sharing: Sharing,
     combine: u32,
     relay_port: u16,
+    interfaces: Interfaces,
+    hasher: foldhash::fast::RandomState,
     pub(crate) counts: Counts,
     warnings: RateLimited,
 }
@@ -72,6 +81,8 @@ impl Relays {
             sharing: settings.sharing,
             combine: settings.combine,
             relay_port: settings.port,
+            interfaces: if settings.interfaces.len() == 1 { Interfaces::One } else { Interfaces::Several },
+            hasher: foldhash::fast::RandomState::default(),
             counts: Counts::default(),
             warnings: RateLimited::default(),
         }

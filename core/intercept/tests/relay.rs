@@ -335,3 +335,25 @@ fn a_slow_tcpcopy_costs_replies_and_no_memory() {
     assert!(number("peak_memory_bytes") < 64 << 20, "{stats}");
     eprintln!("{stats}");
 }
+
+#[test]
+fn a_reply_seen_on_a_bridge_and_on_its_port_is_one_reply() {
+    if !lab::is_possible() {
+        return;
+    }
+    let mut lab = Lab::new();
+    lab.on_assistant(
+        "sh -ec 'ip link add br0 type bridge; ip link set br0 up; ip addr flush dev relay0
+         ip link set relay0 master br0; ip addr add 10.77.0.2/24 dev br0'",
+    );
+    lab.start(&["--no-auth"]);
+    let mut client = Client::connected(1, 1, None);
+    client.add(flow(9600), 0);
+    client.settle();
+    for seq in 1..=20 {
+        send_reply(flow(9600), seq, b"x");
+        client.run_for(Duration::from_millis(10));
+    }
+    client.settle();
+    assert_eq!(client.replies.len(), 20);
+}

@@ -1,6 +1,6 @@
 //! The way of a reply: to a connection, into the store of early ones, or nowhere.
 
-use super::{Now, Relays};
+use super::{Interfaces, Now, Relays};
 use crate::capture::{CapturedReply, Origin};
 use crate::connection::Phase;
 use crate::options::Sharing;
@@ -8,7 +8,7 @@ use std::hash::BuildHasher;
 use tcpcopy_engine::flow::FlowKey;
 use tcpcopy_engine::relay::early::EarlyReply;
 use tcpcopy_engine::relay::message::{Reply, ReplyFlags};
-use tcpcopy_engine::relay::routes::{ConnectionId, Destination};
+use tcpcopy_engine::relay::routes::{ConnectionId, Destination, Sighting};
 use tcpcopy_engine::time::Instant;
 use tcpcopy_net::poll::Poller;
 
@@ -19,7 +19,7 @@ impl Relays {
             Origin::Whole => ReplyFlags::default(),
             Origin::Reassembled => ReplyFlags::REASSEMBLED,
         };
-        let destination = match self.routes.destination(&reply.flow, now.monotonic) {
+        let destination = match self.routes.destination(&reply.flow, self.sighting(reply), now.monotonic) {
             Destination::NoRoute => self.single_destination(reply),
             other => other,
         };
@@ -37,6 +37,7 @@ impl Relays {
                 self.send(id, &message, poller, now.monotonic);
             }
             Destination::Lost => self.counts.replies_dropped += 1,
+            Destination::Repeated => self.counts.replies_repeated += 1,
             Destination::NoRoute => {
                 if reply.flow.client.port == self.relay_port || self.connections.is_empty() {
                     // Our own relay connections where a filter of the user lets them through; or nobody is there to ask.
@@ -56,6 +57,14 @@ impl Relays {
         }
     }
 
+    /// What a packet is known again by, where several interfaces may show it.
+    fn sighting(&self, reply: &CapturedReply<'_>) -> Option<Sighting> {
+        (self.interfaces == Interfaces::Several).then(|| Sighting {
+            fingerprint: self.hasher.hash_one((&reply.packet[..reply.header_len], reply.wire_len)),
+            captured_at_nanos: reply.captured_at_nanos,
+        })
+    }
+
     /// With `--single`, everything goes to the one tcpcopy, as far as its worker is certain.
     fn single_destination(&self, reply: &CapturedReply<'_>) -> Destination {
         if self.sharing == Sharing::Routes {
@@ -72,7 +81,7 @@ impl Relays {
             }
         }
         live.sort_unstable_by_key(|(number, _)| *number);
-        let hash = foldhash::fast::FixedState::default().hash_one(reply.flow);
+        let hash = self.hasher.hash_one(reply.flow);
         match live.len() as u64 {
             0 => Destination::NoRoute,
             count => Destination::Connection(live[(hash % count) as usize].1, 0),
@@ -103,7 +112,8 @@ impl Relays {
         let mut waiting = Vec::new();
         self.early.take(flow, |reply| waiting.push(reply));
         for reply in waiting {
-            let Destination::Connection(id, body_limit) = self.routes.destination(flow, now.monotonic) else {
+            let Destination::Connection(id, body_limit) = self.routes.destination(flow, None, now.monotonic)
+            else {
                 self.counts.replies_dropped += 1;
                 continue;
             };
