@@ -6,6 +6,7 @@ mod capture;
 mod connection;
 mod host;
 mod options;
+mod pace;
 mod relays;
 mod report;
 mod server;

@@ -165,6 +165,10 @@ impl Options {
                     .into(),
             );
         }
+        if self.daemon && self.log_file.is_none() {
+            remarks
+                .push("messages are lost from here on: give -l <file> to keep them in the background".into());
+        }
         Ok(Settings {
             interfaces: self.interfaces.into_iter().filter(|name| !name.is_empty()).collect(),
             filter: self.filter,

@@ -17,6 +17,8 @@ pub(crate) struct Counts {
     pub(crate) replies_early: u64,
     pub(crate) replies_without_route: u64,
     pub(crate) replies_dropped: u64,
+    /// Seen on a second interface.
+    pub(crate) replies_repeated: u64,
     pub(crate) routes_refused: u64,
     pub(crate) routes_expired: u64,
     pub(crate) bytes_sent: u64,
