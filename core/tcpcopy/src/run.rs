@@ -111,6 +111,16 @@ pub fn run(settings: Settings) -> anyhow::Result<Outcome> {
     Ok(Outcome { snapshot })
 }
 
+/// Asks for the processor before others: a ring that is not emptied in time loses packets for good.
+fn raise_priority(nice: i8) {
+    if nice == 0 {
+        return;
+    }
+    if let Err(error) = rustix::process::setpriority_process(None, i32::from(nice)) {
+        tracing::info!("priority stays as it is: nice {nice}: {error}");
+    }
+}
+
 struct Main<'a> {
     settings: &'a Settings,
     signals: &'a Signals,
