@@ -70,6 +70,7 @@ pub fn run(settings: Settings) -> anyhow::Result<Outcome> {
         .hint("can't watch for signals", "the process may be out of descriptors: see ulimit -n")?;
     // Naps of 50 µs are of no use if the kernel adds as much to each.
     let _ = poll::set_timer_slack(Duration::from_micros(1));
+    raise_priority(settings.process.nice);
     let mut reporter =
         Reporter::new(&settings).hint("can't open the log file", "-l needs a file that can be written")?;
 
