@@ -20,11 +20,11 @@ use client::Client;
 use std::collections::VecDeque;
 
 /// How long missing client bytes are waited for: a real client that lost them sends them again well within.
-const GAP_PATIENCE: Duration = Duration::from_secs(5);
+const GAP_PATIENCE: Duration = Duration::from_secs(3);
 /// Segments that one session sends in one go, so that a large upload does not make the others wait.
 const SEGMENTS_PER_TURN: usize = 64;
-/// What a session costs beside the bytes it holds, roughly.
-const SESSION_COST: usize = 2048;
+/// What a session costs beside the bytes it holds, roughly: itself, its protocol, its places in the tables.
+const SESSION_COST: usize = size_of::<Session>() + 512;
 
 /// Which captured connection a session replays, and which copy of it (`-n`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -213,7 +213,13 @@ impl Session {
 
     fn on_gap(&mut self, resume: Option<u64>, reason: EndReason, shared: &mut Shared, now: Instant) {
         self.last_failure = Some(reason);
+        let given_up = shared.counters.requests_given_up.total();
         self.with_protocol(shared, now, |p, exchange| p.on_gap(reason, exchange));
+        if shared.counters.requests_given_up.total() == given_up {
+            // How many requests the missing bytes were nobody knows: they count as one.
+            shared.counters.requests_captured += 1;
+            shared.counters.requests_given_up.add(reason, 1);
+        }
         let Self { client, protocol, outbox, connection, .. } = self;
         let counters = &mut shared.counters;
         let ended = client.skip_gap(resume, |bytes, info| {
@@ -298,7 +304,9 @@ impl Session {
         let connections = [&self.connection, &self.former];
         let queued: usize = connections.into_iter().flatten().map(|c| c.sender().held_bytes()).sum();
         let delayed: usize = self.delayed.iter().map(|d| d.body.len() + size_of::<DelayedReply>()).sum();
-        SESSION_COST + self.outbox.held_bytes() + self.client.held_bytes() + queued + delayed
+        // An ended session is gone in a moment; what counts against the limit is what could be shed.
+        let own = if self.ended { 0 } else { SESSION_COST };
+        own + self.outbox.held_bytes() + self.client.held_bytes() + queued + delayed
     }
 
     /// Whether the session and its connections are gone, and nothing remembers them.
@@ -312,6 +320,11 @@ impl Session {
             return;
         }
         self.ended = true;
+        if self.client.gap_since.is_some() {
+            // What lies behind a gap was never understood; it counts as one request.
+            shared.counters.requests_captured += 1;
+            shared.counters.requests_given_up.add(EndReason::CaptureGap, 1);
+        }
         self.outbox.give_up_all(reason, &mut shared.counters);
         self.outbox.discard();
         self.delayed = VecDeque::new();
