@@ -196,10 +196,11 @@ impl Outbox {
                 unsent_from.get_or_insert(start);
             }
         }
-        self.unanswered = 0;
         if let Some(from) = unsent_from {
             self.restage(connection, from, counters);
         }
+        let waits = |e: &&Entry| !e.void && !e.done && e.placed.is_some();
+        self.unanswered = self.entries.iter().filter(waits).count() as u64;
     }
 
     /// Puts what was pushed to `connection` from stream offset `from` on before everything staged.
@@ -214,7 +215,6 @@ impl Outbox {
             } else if *start >= from {
                 *start = *start - from + STAGED_BASE;
                 *end = *end - from + STAGED_BASE;
-                self.unanswered += 1;
                 if std::mem::replace(&mut entry.sent, false) {
                     counters.requests_sent -= 1;
                 }

@@ -59,6 +59,10 @@ pub struct Transparent {
     pipelines: bool,
     writes_in_turn: u32,
     received_at_release: u64,
+    /// Whether any turn was released: before that a server that speaks first is waited for.
+    released: bool,
+    /// Response bytes that the client had read when it started the turn released last.
+    released_acknowledged: u64,
     pushed: bool,
     last_response: Option<Instant>,
     end: Option<(ClientEnd, u64, Option<Instant>)>,
@@ -79,6 +83,8 @@ impl Transparent {
             pipelines: false,
             writes_in_turn: 0,
             received_at_release: 0,
+            released: false,
+            released_acknowledged: 0,
             pushed: false,
             last_response: None,
             end: None,
@@ -97,10 +103,12 @@ impl Transparent {
         let silent_since = self.last_response.unwrap_or(exchange.now());
         let quiet = Self::quiet(exchange);
         match received.cmp(&expected) {
-            std::cmp::Ordering::Less if received > self.received_at_release && exchange.unanswered() == 0 => {
+            std::cmp::Ordering::Less if self.released && exchange.unanswered() == 0 => match self.last_response {
                 // Shorter than the original, if it has ended. Without PSH more is likely to come.
-                Release::At(silent_since + if self.pushed { quiet } else { quiet * 8 })
-            }
+                Some(at) => Release::At(at + if self.pushed { quiet } else { quiet * 8 }),
+                // What the client waited for was given up, or belongs to a connection that is gone.
+                None => Release::Now,
+            },
             std::cmp::Ordering::Less => Release::Never,
             std::cmp::Ordering::Equal | std::cmp::Ordering::Greater if self.pushed || received == 0 => {
                 Release::Now
@@ -126,6 +134,8 @@ impl Transparent {
                 self.drift = received as i64 - turn.acknowledged as i64;
             }
             self.received_at_release = received;
+            self.released = true;
+            self.released_acknowledged = turn.acknowledged;
             self.tail_released = self.held.is_empty();
             for (len, pushed) in turn.pieces {
                 if turn.void {
@@ -240,16 +250,11 @@ impl Protocol for Transparent {
     }
 
     fn on_connection_lost(&mut self, exchange: &mut Exchange<'_>) {
-        // The new connection starts with nothing received, and nothing to wait for.
+        // The new connection starts with nothing received, and owes the answers of what was put back at most.
         self.received_at_release = 0;
         self.pushed = false;
         self.last_response = None;
-        if let Some(turn) = self.held.front_mut() {
-            turn.waits = false;
-            self.drift = -(turn.acknowledged as i64);
-        } else {
-            self.drift = -(self.last_acknowledged as i64);
-        }
+        self.drift = -(self.released_acknowledged as i64);
         self.release_held(exchange);
     }
 
