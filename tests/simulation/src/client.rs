@@ -280,7 +280,7 @@ impl Script<'_> {
 
     /// What the capture makes of it.
     fn captured(mut self, endpoint: Endpoint, server: usize, ending: Ending, profile: &Profile) -> Client {
-        let first_at = self.segments.first().map_or(self.now, |s| s.at);
+        let first_at = self.segments.iter().map(|s| s.at).min().unwrap_or(self.now);
         let beheaded = self.rng.chance(profile.beheaded);
         let segments = std::mem::take(&mut self.segments);
         let mut seen: Vec<Segment> = Vec::new();

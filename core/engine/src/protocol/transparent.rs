@@ -22,6 +22,9 @@ const QUIET_MAX: Duration = Duration::from_millis(50);
 /// How long a client's reset waits for the answer of the last request, once that has arrived.
 const RESET_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long a target must be silent before the next request goes, when it is unclear how many of several it has answered.
+const UNCLEAR_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Whether requests wait for the answers that their clients waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum WaitPolicy {
@@ -109,6 +112,11 @@ impl Transparent {
                 // What the client waited for was given up, or belongs to a connection that is gone.
                 None => Release::Now,
             },
+            // Several requests are on their way, and less came back than they are known to have been answered with: perhaps one
+            // reply answered more than one of them.
+            std::cmp::Ordering::Less if received > self.received_at_release && exchange.is_drained() => {
+                Release::At(silent_since + UNCLEAR_PATIENCE)
+            }
             std::cmp::Ordering::Less => Release::Never,
             std::cmp::Ordering::Equal | std::cmp::Ordering::Greater if self.pushed || received == 0 => {
                 Release::Now
