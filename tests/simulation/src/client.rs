@@ -60,6 +60,8 @@ pub struct Client {
     pub ending: Ending,
     /// Whether its SYN was not captured.
     pub beheaded: bool,
+    /// Whether its FIN or reset was captured.
+    pub end_captured: bool,
     /// Stream bytes that were never captured.
     pub lost: Vec<Range<usize>>,
     /// Packets as captured, in no order.
@@ -297,6 +299,7 @@ impl Script<'_> {
             self.capture(segment, &profile.capture, &mut seen, &mut cut);
         }
         let lost = lost_ranges(self.stream.len(), &seen);
+        let end_captured = seen.iter().any(|s| s.flags.intersects(TcpFlags::FIN | TcpFlags::RST));
         let mut packets: Vec<CapturedPacket> = seen.iter().map(|s| self.packet(s)).collect();
         for segment in &cut {
             let mut packet = self.packet(segment);
@@ -305,7 +308,7 @@ impl Script<'_> {
             packets.push(packet);
         }
         let Self { stream, requests, .. } = self;
-        Client { endpoint, server, stream, requests, ending, beheaded, lost, packets }
+        Client { endpoint, server, stream, requests, ending, beheaded, end_captured, lost, packets }
     }
 
     fn capture(&mut self, segment: &Segment, faults: &CaptureFaults, seen: &mut Vec<Segment>, cut: &mut Vec<Segment>) {

@@ -69,8 +69,12 @@ pub struct Transparent {
     pushed: bool,
     last_response: Option<Instant>,
     end: Option<(ClientEnd, u64, Option<Instant>)>,
-    /// After a gap nothing is safe until the client has read something.
+    /// Whether the last captured byte ended a write of the client.
+    tail_pushed: bool,
+    /// After a gap nothing is safe until a write begins, right behind one whose end was seen, after the client has read more.
     seeking: bool,
+    /// The next captured byte lies behind a gap.
+    behind_gap: bool,
 }
 
 impl Transparent {
@@ -91,7 +95,9 @@ impl Transparent {
             pushed: false,
             last_response: None,
             end: None,
+            tail_pushed: false,
             seeking: false,
+            behind_gap: false,
         }
     }
 
@@ -203,7 +209,10 @@ enum Release {
 impl Protocol for Transparent {
     fn on_request(&mut self, len: usize, info: SegmentInfo, exchange: &mut Exchange<'_>) {
         let reads = info.acknowledged > self.last_acknowledged;
-        if !self.started || reads {
+        let begins = if self.seeking { reads && self.tail_pushed && !self.behind_gap } else { reads || !self.started };
+        self.behind_gap = false;
+        self.tail_pushed = info.pushed;
+        if begins {
             self.seeking = false;
             self.held.push_back(Turn {
                 acknowledged: info.acknowledged,
@@ -214,11 +223,11 @@ impl Protocol for Transparent {
             self.tail_released = false;
             self.writes_in_turn = 0;
             self.started = true;
-            self.last_acknowledged = info.acknowledged.max(self.last_acknowledged);
             exchange.begin_request(exchange.captured_end() - len as u64);
-        } else if self.writes_in_turn > 0 {
+        } else if self.writes_in_turn > 0 && !self.seeking {
             self.pipelines = true;
         }
+        self.last_acknowledged = info.acknowledged.max(self.last_acknowledged);
         self.writes_in_turn += u32::from(info.pushed);
         if self.tail_released {
             if self.seeking {
@@ -251,10 +260,20 @@ impl Protocol for Transparent {
 
     fn on_gap(&mut self, reason: EndReason, exchange: &mut Exchange<'_>) {
         self.seeking = true;
-        exchange.give_up_last_request(reason);
+        self.behind_gap = true;
+        self.started = true;
+        // What the client read may have answered what is missing: it is owed by nobody.
+        self.released = true;
         if let Some(turn) = self.held.back_mut() {
             turn.void = true;
+        } else {
+            self.tail_released = true;
+            if self.tail_pushed && exchange.is_last_request_answered() || exchange.has_no_request() {
+                // What is missing belongs to another request. Nobody knows to how many: it counts as one.
+                exchange.begin_request(exchange.captured_end());
+            }
         }
+        exchange.give_up_last_request(reason);
     }
 
     fn on_connection_lost(&mut self, exchange: &mut Exchange<'_>) {
