@@ -15,8 +15,8 @@ struct Entry {
     /// Where its bytes lie in the connection's stream, once some were forwarded.
     placed: Option<(u64, u64)>,
     sent: bool,
-    /// Given up: whatever is still captured of it is dropped.
-    void: bool,
+    /// Given up, or on a connection that is gone: whatever is still captured of it is dropped.
+    void: Option<EndReason>,
     /// Counted as acknowledged; more bytes may still follow while it is the last one.
     done: bool,
 }
@@ -97,12 +97,12 @@ impl Outbox {
 
     /// Requests captured and neither acknowledged nor given up.
     pub fn waiting(&self) -> u64 {
-        self.entries.iter().filter(|e| !e.void && !e.done).count() as u64
+        self.entries.iter().filter(|e| e.void.is_none() && !e.done).count() as u64
     }
 
     /// Whether something is still to be delivered.
     pub fn has_work(&self) -> bool {
-        self.entries.iter().any(|e| !e.void && !e.done)
+        self.entries.iter().any(|e| e.void.is_none() && !e.done)
     }
 
     /// Moves staged bytes to a connection that takes them.
@@ -148,13 +148,13 @@ impl Outbox {
             let entry = &mut self.entries[i];
             let last = i + 1 == count;
             let Some((_, placed_end)) = entry.placed else {
-                if entry.void && !last && decided >= end && pop == i {
+                if entry.void.is_some() && !last && decided >= end && pop == i {
                     pop = i + 1;
                     continue;
                 }
                 break;
             };
-            let complete = decided >= end && !entry.void;
+            let complete = decided >= end && entry.void.is_none();
             if complete && !entry.sent && sent >= placed_end {
                 entry.sent = true;
                 counters.requests_sent += 1;
@@ -164,7 +164,7 @@ impl Outbox {
                 counters.requests_acknowledged += 1;
                 counters.requests_waiting -= 1;
             }
-            if (entry.done || (entry.void && decided >= end)) && !last && pop == i {
+            if (entry.done || (entry.void.is_some() && decided >= end)) && !last && pop == i {
                 pop = i + 1;
             }
         }
@@ -172,10 +172,7 @@ impl Outbox {
     }
 
     /// The connection is gone. Requests that can't have reached the target are put back to be sent on a new one; the rest is
-    /// given up. Returns whether anything is left to be sent.
-    ///
-    /// A request can't have reached the target when none of its bytes was acknowledged and each was sent once at most: an
-    /// acknowledgement would have come before, or with, the news that ended the connection.
+    /// given up. What can't have reached it is for [`Connection::is_untouched`] to say.
     pub fn connection_lost(
         &mut self,
         connection: &mut Connection,
@@ -183,36 +180,29 @@ impl Outbox {
         counters: &mut Counters,
     ) {
         self.settle(connection, counters);
-        let sender = connection.sender();
-        let acknowledged = sender.acknowledged();
-        let established = connection.established_at().is_some();
-        let is_safe =
-            |start: u64| start >= acknowledged && (!established || !sender.was_sent_again_from(start));
-        let keep_from = self
-            .entries
-            .iter()
-            .position(|e| !e.void && !e.done && e.placed.is_none_or(|(start, _)| is_safe(start)));
+        let keep_from = self.entries.iter().position(|e| {
+            let is_untouched = |(start, _)| start >= STAGED_BASE || connection.is_untouched(start);
+            e.void.is_none() && !e.done && e.placed.is_none_or(is_untouched)
+        });
         let first_kept = keep_from.unwrap_or(self.entries.len());
         let mut unsent_from = None;
         for (i, entry) in self.entries.iter_mut().enumerate() {
             if i < first_kept {
-                if !entry.done && !entry.void {
-                    entry.void = true;
+                if !entry.done && entry.void.is_none() {
                     counters.requests_waiting -= 1;
                     counters.requests_given_up.add(reason, 1);
                 }
                 // What more is captured of a request that began on the lost connection has nowhere to go.
-                if entry.done {
-                    entry.void = true;
-                }
+                entry.void.get_or_insert(reason);
             } else if let Some((start, _)) = entry.placed {
                 unsent_from.get_or_insert(start);
             }
         }
-        self.unanswered = 0;
         if let Some(from) = unsent_from {
             self.restage(connection, from, counters);
         }
+        let waits = |e: &&Entry| e.void.is_none() && !e.done && e.placed.is_some();
+        self.unanswered = self.entries.iter().filter(waits).count() as u64;
     }
 
     /// Puts what was pushed to `connection` from stream offset `from` on before everything staged.
@@ -227,7 +217,6 @@ impl Outbox {
             } else if *start >= from {
                 *start = *start - from + STAGED_BASE;
                 *end = *end - from + STAGED_BASE;
-                self.unanswered += 1;
                 if std::mem::replace(&mut entry.sent, false) {
                     counters.requests_sent -= 1;
                 }
@@ -246,11 +235,11 @@ impl Outbox {
     /// Gives up everything that is not acknowledged.
     pub fn give_up_all(&mut self, reason: EndReason, counters: &mut Counters) {
         for entry in &mut self.entries {
-            if !entry.done && !entry.void {
+            if !entry.done && entry.void.is_none() {
                 counters.requests_waiting -= 1;
                 counters.requests_given_up.add(reason, 1);
             }
-            entry.void = true;
+            entry.void.get_or_insert(reason);
         }
         let keep = self.entries.pop_back();
         self.entries.clear();
@@ -336,7 +325,7 @@ impl Exchange<'_> {
             start: offset,
             placed: None,
             sent: false,
-            void: false,
+            void: None,
             done: false,
         });
     }
@@ -358,12 +347,13 @@ impl Exchange<'_> {
             let index = self.outbox.entries.partition_point(|e| e.start <= position);
             let entry_end = self.outbox.entries.get(index).map_or(u64::MAX, |next| next.start);
             let piece = (left as u64).min(entry_end - position) as usize;
-            let void = index == 0 || self.outbox.entries[index - 1].void;
-            match forward {
-                Some(boundary) if !void => {
+            let void = index.checked_sub(1).map(|i| self.outbox.entries[i].void);
+            match (forward, void) {
+                (Some(boundary), Some(None)) => {
                     let boundary = if piece == left { boundary } else { Boundary::Pushed };
                     self.place(index - 1, piece, boundary);
                 }
+                (_, Some(Some(reason))) => self.uncount(index - 1, reason),
                 _ => {}
             }
             self.outbox.pending.drain(..piece);
@@ -404,8 +394,6 @@ impl Exchange<'_> {
         if std::mem::replace(&mut entry.done, false) {
             self.counters.requests_acknowledged -= 1;
             self.counters.requests_waiting += 1;
-            entry.placed = Some((end - len as u64, end));
-            return;
         }
         match &mut entry.placed {
             Some((_, placed_end)) => *placed_end = end,
@@ -424,25 +412,41 @@ impl Exchange<'_> {
         }
     }
 
+    /// More of a request that had counted as acknowledged is dropped: it counts as given up instead.
+    fn uncount(&mut self, index: usize, reason: EndReason) {
+        if std::mem::replace(&mut self.outbox.entries[index].done, false) {
+            self.counters.requests_acknowledged -= 1;
+            self.counters.requests_given_up.add(reason, 1);
+        }
+    }
+
+    /// Whether the request that the last captured byte belongs to was acknowledged, and every request was answered: then it
+    /// may well be complete.
+    pub fn is_last_request_answered(&self) -> bool {
+        self.outbox.unanswered == 0 && self.outbox.entries.back().is_none_or(|e| e.done)
+    }
+
+    /// Whether no request was captured yet, or all are forgotten.
+    pub fn has_no_request(&self) -> bool {
+        self.outbox.entries.is_empty()
+    }
+
     /// Gives up the request that the last captured byte belongs to, for `reason`; what follows of it is dropped. When part of
     /// it was forwarded already, the connection is broken, because half a request is on it.
     pub fn give_up_last_request(&mut self, reason: EndReason) {
         let Some(entry) = self.outbox.entries.back_mut() else { return };
-        if entry.void {
+        if entry.void.is_some() {
             return;
         }
-        if entry.done {
-            if self.outbox.unanswered == 0 {
-                // Complete as far as anybody can tell.
-                return;
-            }
-        } else {
-            self.counters.requests_waiting -= 1;
-            self.counters.requests_given_up.add(reason, 1);
-        }
-        entry.void = true;
+        entry.void = Some(reason);
         if entry.placed.is_some() {
             self.outbox.breaking = true;
+        }
+        if !entry.done {
+            self.counters.requests_waiting -= 1;
+            self.counters.requests_given_up.add(reason, 1);
+        } else {
+            self.uncount(self.outbox.entries.len() - 1, reason);
         }
     }
 

@@ -22,6 +22,9 @@ const QUIET_MAX: Duration = Duration::from_millis(50);
 /// How long a client's reset waits for the answer of the last request, once that has arrived.
 const RESET_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long a target must be silent before the next request goes, when it is unclear how many of several it has answered.
+const UNCLEAR_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Whether requests wait for the answers that their clients waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum WaitPolicy {
@@ -59,11 +62,19 @@ pub struct Transparent {
     pipelines: bool,
     writes_in_turn: u32,
     received_at_release: u64,
+    /// Whether any turn was released: before that a server that speaks first is waited for.
+    released: bool,
+    /// Response bytes that the client had read when it started the turn released last.
+    released_acknowledged: u64,
     pushed: bool,
     last_response: Option<Instant>,
     end: Option<(ClientEnd, u64, Option<Instant>)>,
-    /// After a gap nothing is safe until the client has read something.
+    /// Whether the last captured byte ended a write of the client.
+    tail_pushed: bool,
+    /// After a gap nothing is safe until a write begins, right behind one whose end was seen, after the client has read more.
     seeking: bool,
+    /// The next captured byte lies behind a gap.
+    behind_gap: bool,
 }
 
 impl Transparent {
@@ -79,10 +90,14 @@ impl Transparent {
             pipelines: false,
             writes_in_turn: 0,
             received_at_release: 0,
+            released: false,
+            released_acknowledged: 0,
             pushed: false,
             last_response: None,
             end: None,
+            tail_pushed: false,
             seeking: false,
+            behind_gap: false,
         }
     }
 
@@ -97,9 +112,18 @@ impl Transparent {
         let silent_since = self.last_response.unwrap_or(exchange.now());
         let quiet = Self::quiet(exchange);
         match received.cmp(&expected) {
-            std::cmp::Ordering::Less if received > self.received_at_release && exchange.unanswered() == 0 => {
-                // Shorter than the original, if it has ended. Without PSH more is likely to come.
-                Release::At(silent_since + if self.pushed { quiet } else { quiet * 8 })
+            std::cmp::Ordering::Less if self.released && exchange.unanswered() == 0 => {
+                match self.last_response {
+                    // Shorter than the original, if it has ended. Without PSH more is likely to come.
+                    Some(at) => Release::At(at + if self.pushed { quiet } else { quiet * 8 }),
+                    // What the client waited for was given up, or belongs to a connection that is gone.
+                    None => Release::Now,
+                }
+            }
+            // Several requests are on their way, and less came back than they are known to have been answered with: perhaps one
+            // reply answered more than one of them.
+            std::cmp::Ordering::Less if received > self.received_at_release && exchange.is_drained() => {
+                Release::At(silent_since + UNCLEAR_PATIENCE)
             }
             std::cmp::Ordering::Less => Release::Never,
             std::cmp::Ordering::Equal | std::cmp::Ordering::Greater if self.pushed || received == 0 => {
@@ -126,6 +150,8 @@ impl Transparent {
                 self.drift = received as i64 - turn.acknowledged as i64;
             }
             self.received_at_release = received;
+            self.released = true;
+            self.released_acknowledged = turn.acknowledged;
             self.tail_released = self.held.is_empty();
             for (len, pushed) in turn.pieces {
                 if turn.void {
@@ -187,7 +213,11 @@ enum Release {
 impl Protocol for Transparent {
     fn on_request(&mut self, len: usize, info: SegmentInfo, exchange: &mut Exchange<'_>) {
         let reads = info.acknowledged > self.last_acknowledged;
-        if !self.started || reads {
+        let begins =
+            if self.seeking { reads && self.tail_pushed && !self.behind_gap } else { reads || !self.started };
+        self.behind_gap = false;
+        self.tail_pushed = info.pushed;
+        if begins {
             self.seeking = false;
             self.held.push_back(Turn {
                 acknowledged: info.acknowledged,
@@ -198,11 +228,11 @@ impl Protocol for Transparent {
             self.tail_released = false;
             self.writes_in_turn = 0;
             self.started = true;
-            self.last_acknowledged = info.acknowledged.max(self.last_acknowledged);
             exchange.begin_request(exchange.captured_end() - len as u64);
-        } else if self.writes_in_turn > 0 {
+        } else if self.writes_in_turn > 0 && !self.seeking {
             self.pipelines = true;
         }
+        self.last_acknowledged = info.acknowledged.max(self.last_acknowledged);
         self.writes_in_turn += u32::from(info.pushed);
         if self.tail_released {
             if self.seeking {
@@ -235,23 +265,28 @@ impl Protocol for Transparent {
 
     fn on_gap(&mut self, reason: EndReason, exchange: &mut Exchange<'_>) {
         self.seeking = true;
-        exchange.give_up_last_request(reason);
+        self.behind_gap = true;
+        self.started = true;
+        // What the client read may have answered what is missing: it is owed by nobody.
+        self.released = true;
         if let Some(turn) = self.held.back_mut() {
             turn.void = true;
+        } else {
+            self.tail_released = true;
+            if self.tail_pushed && exchange.is_last_request_answered() || exchange.has_no_request() {
+                // What is missing belongs to another request. Nobody knows to how many: it counts as one.
+                exchange.begin_request(exchange.captured_end());
+            }
         }
+        exchange.give_up_last_request(reason);
     }
 
     fn on_connection_lost(&mut self, exchange: &mut Exchange<'_>) {
-        // The new connection starts with nothing received, and nothing to wait for.
+        // The new connection starts with nothing received, and owes the answers of what was put back at most.
         self.received_at_release = 0;
         self.pushed = false;
         self.last_response = None;
-        if let Some(turn) = self.held.front_mut() {
-            turn.waits = false;
-            self.drift = -(turn.acknowledged as i64);
-        } else {
-            self.drift = -(self.last_acknowledged as i64);
-        }
+        self.drift = -(self.released_acknowledged as i64);
         self.release_held(exchange);
     }
 

@@ -188,7 +188,8 @@ impl Client {
         }
     }
 
-    fn note_gap(&mut self, now: Instant) {
+    /// Notes since when something is missing.
+    pub(super) fn note_gap(&mut self, now: Instant) {
         let next = self.assembler.next_offset();
         let missing = self.assembler.has_gap() || self.end.is_some_and(|(offset, _)| offset > next);
         if !missing {

@@ -229,6 +229,8 @@ impl Session {
             let mut exchange = Exchange { outbox: &mut *outbox, connection, counters: &mut *counters, now };
             protocol.on_request(bytes.len(), info, &mut exchange);
         });
+        // Behind one gap there may be another.
+        client.note_gap(now);
         if let Some((end, info)) = ended {
             self.with_protocol(shared, now, |p, exchange| p.on_close(end, info, exchange));
         }
