@@ -6,6 +6,8 @@
 //!
 //! The target's responses may be longer or shorter than the original ones. [`Transparent::drift`] is the difference so far; it
 //! is settled anew where the response clearly has ended: its last segment carried PSH and nothing followed for a short while.
+//! Where a request was given up, or its connection is gone, the target owes less than the client had read:
+//! [`Transparent::awaited`] is what the next turn waits for instead.
 
 use super::{ClientEnd, Exchange, Protocol, ProtocolFactory, ResponseBytes};
 use crate::counters::EndReason;
@@ -40,7 +42,6 @@ struct Turn {
     waits: bool,
     /// Pieces captured so far: length, and whether a write of the client ended there.
     pieces: VecDeque<(u32, bool)>,
-    void: bool,
 }
 
 /// The built-in protocol's state for one session.
@@ -54,6 +55,11 @@ pub struct Transparent {
     last_acknowledged: u64,
     /// Target's response bytes minus online response bytes, where both were last known to have ended.
     drift: i64,
+    /// Response bytes that the next turn waits for instead of those that its client had read, because the rest of them answered
+    /// what never went to the target.
+    awaited: Option<u64>,
+    /// Response bytes that the client had read when it started the turn last released.
+    released_acknowledged: u64,
     /// The client sent several writes without reading in between: more of a response than expected may then be the answer to
     /// a later one of them.
     pipelines: bool,
@@ -62,8 +68,8 @@ pub struct Transparent {
     pushed: bool,
     last_response: Option<Instant>,
     end: Option<(ClientEnd, u64, Option<Instant>)>,
-    /// After a gap nothing is safe until the client has read something.
-    seeking: bool,
+    /// After a gap, and for its reason, nothing is safe until the client has read something.
+    seeking: Option<EndReason>,
 }
 
 impl Transparent {
@@ -76,13 +82,15 @@ impl Transparent {
             started: false,
             last_acknowledged: 0,
             drift: 0,
+            awaited: None,
+            released_acknowledged: 0,
             pipelines: false,
             writes_in_turn: 0,
             received_at_release: 0,
             pushed: false,
             last_response: None,
             end: None,
-            seeking: false,
+            seeking: None,
         }
     }
 
@@ -109,11 +117,25 @@ impl Transparent {
         }
     }
 
+    /// Starts a turn, whose first byte is the captured one at `offset`, of a client that had read `acknowledged` bytes.
+    fn begin_turn(&mut self, acknowledged: u64, offset: u64, exchange: &mut Exchange<'_>) {
+        let waits = acknowledged > self.last_acknowledged;
+        self.held.push_back(Turn { acknowledged, waits, pieces: VecDeque::new() });
+        self.seeking = None;
+        self.tail_released = false;
+        self.writes_in_turn = 0;
+        self.started = true;
+        self.last_acknowledged = acknowledged.max(self.last_acknowledged);
+        exchange.begin_request(offset);
+    }
+
     fn release_held(&mut self, exchange: &mut Exchange<'_>) {
         exchange.set_timer(None);
         while let Some(turn) = self.held.front() {
-            if turn.waits && !turn.void && self.policy == WaitPolicy::LikeClient {
-                match self.release_time(turn.acknowledged, exchange) {
+            let void = exchange.next_is_given_up();
+            let awaited = self.awaited.unwrap_or(turn.acknowledged);
+            if turn.waits && !void && self.policy == WaitPolicy::LikeClient {
+                match self.release_time(awaited, exchange) {
                     Release::Now => {}
                     Release::At(at) if at <= exchange.now() => {}
                     Release::At(at) => return exchange.set_timer(Some(at)),
@@ -121,21 +143,28 @@ impl Transparent {
                 }
             }
             let Some(turn) = self.held.pop_front() else { return };
-            let received = exchange.received();
-            if turn.waits && (!self.pipelines || (received as i64) < turn.acknowledged as i64 + self.drift) {
-                self.drift = received as i64 - turn.acknowledged as i64;
-            }
-            self.received_at_release = received;
             self.tail_released = self.held.is_empty();
-            for (len, pushed) in turn.pieces {
-                if turn.void {
-                    exchange.drop_bytes(len as usize);
-                } else {
-                    exchange.forward(len as usize, boundary(pushed));
-                }
+            if void {
+                // The target never sees it, so it owes no more than before.
+                self.awaited = Some(awaited);
+                turn.pieces.iter().for_each(|(len, _)| exchange.drop_bytes(*len as usize));
+                continue;
             }
+            self.settle_drift(&turn, exchange.received());
+            turn.pieces.iter().for_each(|(len, pushed)| exchange.forward(*len as usize, boundary(*pushed)));
         }
         self.release_end(exchange);
+    }
+
+    /// Notes that `turn` goes now that `received` response bytes have come.
+    fn settle_drift(&mut self, turn: &Turn, received: u64) {
+        let settles = self.awaited.take().is_some()
+            || turn.waits && (!self.pipelines || (received as i64) < turn.acknowledged as i64 + self.drift);
+        if settles {
+            self.drift = received as i64 - turn.acknowledged as i64;
+        }
+        self.received_at_release = received;
+        self.released_acknowledged = turn.acknowledged;
     }
 
     fn release_end(&mut self, exchange: &mut Exchange<'_>) {
@@ -150,7 +179,7 @@ impl Transparent {
                 // Nothing is owed: the client read something that the target does not send.
                 Release::Now
             }
-            ClientEnd::Finished => self.release_time(acknowledged, exchange),
+            ClientEnd::Finished => self.release_time(self.awaited.unwrap_or(acknowledged), exchange),
             // A reset may take away what the target has not read yet: let it answer first, for a while.
             ClientEnd::Reset if !exchange.is_drained() => Release::Never,
             ClientEnd::Reset => {
@@ -186,31 +215,21 @@ enum Release {
 
 impl Protocol for Transparent {
     fn on_request(&mut self, len: usize, info: SegmentInfo, exchange: &mut Exchange<'_>) {
-        let reads = info.acknowledged > self.last_acknowledged;
-        if !self.started || reads {
-            self.seeking = false;
-            self.held.push_back(Turn {
-                acknowledged: info.acknowledged,
-                waits: reads,
-                pieces: VecDeque::new(),
-                void: false,
-            });
-            self.tail_released = false;
-            self.writes_in_turn = 0;
-            self.started = true;
-            self.last_acknowledged = info.acknowledged.max(self.last_acknowledged);
-            exchange.begin_request(exchange.captured_end() - len as u64);
+        let start = exchange.captured_end() - len as u64;
+        if !self.started || info.acknowledged > self.last_acknowledged {
+            self.begin_turn(info.acknowledged, start, exchange);
         } else if self.writes_in_turn > 0 {
             self.pipelines = true;
         }
         self.writes_in_turn += u32::from(info.pushed);
         if self.tail_released {
-            if self.seeking {
-                exchange.drop_bytes(len);
-            } else {
-                exchange.forward(len, boundary(info.pushed));
+            let Some(reason) = self.seeking else { return exchange.forward(len, boundary(info.pushed)) };
+            if !exchange.last_is_given_up() {
+                // The request before the gap was complete; this is of one whose beginning is missing.
+                exchange.begin_request(start);
+                exchange.give_up_last_request(reason);
             }
-            return;
+            return exchange.drop_bytes(len);
         }
         if let Some(turn) = self.held.back_mut() {
             turn.pieces.push_back((len as u32, info.pushed));
@@ -233,24 +252,35 @@ impl Protocol for Transparent {
         }
     }
 
-    fn on_gap(&mut self, reason: EndReason, exchange: &mut Exchange<'_>) {
-        self.seeking = true;
-        exchange.give_up_last_request(reason);
-        if let Some(turn) = self.held.back_mut() {
-            turn.void = true;
+    fn on_cut(&mut self, info: SegmentInfo, reason: EndReason, exchange: &mut Exchange<'_>) {
+        if info.acknowledged > self.last_acknowledged {
+            self.begin_turn(info.acknowledged, exchange.captured_end(), exchange);
         }
+        self.on_gap(reason, exchange);
+    }
+
+    fn on_gap(&mut self, reason: EndReason, exchange: &mut Exchange<'_>) {
+        if !self.started {
+            // The first request's beginning is what is missing.
+            self.begin_turn(0, exchange.captured_end(), exchange);
+        }
+        self.seeking = Some(reason);
+        exchange.give_up_last_request(reason);
+        self.release_held(exchange);
     }
 
     fn on_connection_lost(&mut self, exchange: &mut Exchange<'_>) {
-        // The new connection starts with nothing received, and nothing to wait for.
         self.received_at_release = 0;
         self.pushed = false;
         self.last_response = None;
-        if let Some(turn) = self.held.front_mut() {
-            turn.waits = false;
-            self.drift = -(turn.acknowledged as i64);
+        // A new connection starts with nothing received. If requests go there again, the next turn waits for their answers; else
+        // for nothing.
+        if exchange.unanswered() > 0 {
+            self.awaited = None;
+            self.drift = -(self.released_acknowledged as i64);
         } else {
-            self.drift = -(self.last_acknowledged as i64);
+            self.awaited = Some(0);
+            self.drift = 0;
         }
         self.release_held(exchange);
     }
