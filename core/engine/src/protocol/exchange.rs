@@ -201,10 +201,7 @@ impl Outbox {
     }
 
     /// The connection is gone. Requests that can't have reached the target are put back to be sent on a new one; the rest is
-    /// given up. Returns whether anything is left to be sent.
-    ///
-    /// A request can't have reached the target when none of its bytes was acknowledged and each was sent once at most: an
-    /// acknowledgement would have come before, or with, the news that ended the connection.
+    /// given up. What can't have reached it is for [`Connection::is_untouched`] to say.
     pub fn connection_lost(
         &mut self,
         connection: &mut Connection,
@@ -212,15 +209,10 @@ impl Outbox {
         counters: &mut Counters,
     ) {
         self.settle(connection, counters);
-        let sender = connection.sender();
-        let acknowledged = sender.acknowledged();
-        let established = connection.established_at().is_some();
-        let is_safe =
-            |start: u64| start >= acknowledged && (!established || !sender.was_sent_again_from(start));
-        let keep_from = self
-            .entries
-            .iter()
-            .position(|e| e.is_open() && e.placed.is_none_or(|(start, _)| is_safe(start)));
+        let keep_from = self.entries.iter().position(|e| {
+            let is_untouched = |(start, _)| start >= STAGED_BASE || connection.is_untouched(start);
+            e.is_open() && e.placed.is_none_or(is_untouched)
+        });
         let first_kept = keep_from.unwrap_or(self.entries.len());
         let mut unsent_from = None;
         for (i, entry) in self.entries.iter_mut().enumerate() {

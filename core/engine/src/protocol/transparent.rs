@@ -6,8 +6,6 @@
 //!
 //! The target's responses may be longer or shorter than the original ones. [`Transparent::drift`] is the difference so far; it
 //! is settled anew where the response clearly has ended: its last segment carried PSH and nothing followed for a short while.
-//! Where a request was given up, or its connection is gone, the target owes less than the client had read:
-//! [`Transparent::awaited`] is what the next turn waits for instead.
 
 use super::{ClientEnd, Exchange, Protocol, ProtocolFactory, ResponseBytes};
 use crate::counters::EndReason;
@@ -23,6 +21,9 @@ const QUIET_MIN: Duration = Duration::from_micros(300);
 const QUIET_MAX: Duration = Duration::from_millis(50);
 /// How long a client's reset waits for the answer of the last request, once that has arrived.
 const RESET_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a target must be silent before the next request goes, when it is unclear how many of several it has answered.
+const UNCLEAR_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Whether requests wait for the answers that their clients waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -42,6 +43,8 @@ struct Turn {
     waits: bool,
     /// Pieces captured so far: length, and whether a write of the client ended there.
     pieces: VecDeque<(u32, bool)>,
+    /// Given up, perhaps before any byte of it was known.
+    void: bool,
 }
 
 /// The built-in protocol's state for one session.
@@ -55,16 +58,15 @@ pub struct Transparent {
     last_acknowledged: u64,
     /// Target's response bytes minus online response bytes, where both were last known to have ended.
     drift: i64,
-    /// Response bytes that the next turn waits for instead of those that its client had read, because the rest of them answered
-    /// what never went to the target.
-    awaited: Option<u64>,
-    /// Response bytes that the client had read when it started the turn last released.
-    released_acknowledged: u64,
     /// The client sent several writes without reading in between: more of a response than expected may then be the answer to
     /// a later one of them.
     pipelines: bool,
     writes_in_turn: u32,
     received_at_release: u64,
+    /// Whether any turn was released: before that a server that speaks first is waited for.
+    released: bool,
+    /// Response bytes that the client had read when it started the turn released last.
+    released_acknowledged: u64,
     pushed: bool,
     last_response: Option<Instant>,
     end: Option<(ClientEnd, u64, Option<Instant>)>,
@@ -82,11 +84,11 @@ impl Transparent {
             started: false,
             last_acknowledged: 0,
             drift: 0,
-            awaited: None,
-            released_acknowledged: 0,
             pipelines: false,
             writes_in_turn: 0,
             received_at_release: 0,
+            released: false,
+            released_acknowledged: 0,
             pushed: false,
             last_response: None,
             end: None,
@@ -105,9 +107,18 @@ impl Transparent {
         let silent_since = self.last_response.unwrap_or(exchange.now());
         let quiet = Self::quiet(exchange);
         match received.cmp(&expected) {
-            std::cmp::Ordering::Less if received > self.received_at_release && exchange.unanswered() == 0 => {
-                // Shorter than the original, if it has ended. Without PSH more is likely to come.
-                Release::At(silent_since + if self.pushed { quiet } else { quiet * 8 })
+            std::cmp::Ordering::Less if self.released && exchange.unanswered() == 0 => {
+                match self.last_response {
+                    // Shorter than the original, if it has ended. Without PSH more is likely to come.
+                    Some(at) => Release::At(at + if self.pushed { quiet } else { quiet * 8 }),
+                    // What the client waited for was given up, or belongs to a connection that is gone.
+                    None => Release::Now,
+                }
+            }
+            // Several requests are on their way, and less came back than they are known to have been answered with: perhaps one
+            // reply answered more than one of them.
+            std::cmp::Ordering::Less if received > self.received_at_release && exchange.is_drained() => {
+                Release::At(silent_since + UNCLEAR_PATIENCE)
             }
             std::cmp::Ordering::Less => Release::Never,
             std::cmp::Ordering::Equal | std::cmp::Ordering::Greater if self.pushed || received == 0 => {
@@ -120,7 +131,7 @@ impl Transparent {
     /// Starts a turn, whose first byte is the captured one at `offset`, of a client that had read `acknowledged` bytes.
     fn begin_turn(&mut self, acknowledged: u64, offset: u64, exchange: &mut Exchange<'_>) {
         let waits = acknowledged > self.last_acknowledged;
-        self.held.push_back(Turn { acknowledged, waits, pieces: VecDeque::new() });
+        self.held.push_back(Turn { acknowledged, waits, pieces: VecDeque::new(), void: false });
         self.seeking = None;
         self.tail_released = false;
         self.writes_in_turn = 0;
@@ -132,10 +143,9 @@ impl Transparent {
     fn release_held(&mut self, exchange: &mut Exchange<'_>) {
         exchange.set_timer(None);
         while let Some(turn) = self.held.front() {
-            let void = exchange.next_is_given_up();
-            let awaited = self.awaited.unwrap_or(turn.acknowledged);
+            let void = turn.void || exchange.next_is_given_up();
             if turn.waits && !void && self.policy == WaitPolicy::LikeClient {
-                match self.release_time(awaited, exchange) {
+                match self.release_time(turn.acknowledged, exchange) {
                     Release::Now => {}
                     Release::At(at) if at <= exchange.now() => {}
                     Release::At(at) => return exchange.set_timer(Some(at)),
@@ -145,8 +155,8 @@ impl Transparent {
             let Some(turn) = self.held.pop_front() else { return };
             self.tail_released = self.held.is_empty();
             if void {
-                // The target never sees it, so it owes no more than before.
-                self.awaited = Some(awaited);
+                // The target never sees it: whoever comes next waits for the answers of what it does see.
+                self.released = true;
                 turn.pieces.iter().for_each(|(len, _)| exchange.drop_bytes(*len as usize));
                 continue;
             }
@@ -158,12 +168,11 @@ impl Transparent {
 
     /// Notes that `turn` goes now that `received` response bytes have come.
     fn settle_drift(&mut self, turn: &Turn, received: u64) {
-        let settles = self.awaited.take().is_some()
-            || turn.waits && (!self.pipelines || (received as i64) < turn.acknowledged as i64 + self.drift);
-        if settles {
+        if turn.waits && (!self.pipelines || (received as i64) < turn.acknowledged as i64 + self.drift) {
             self.drift = received as i64 - turn.acknowledged as i64;
         }
         self.received_at_release = received;
+        self.released = true;
         self.released_acknowledged = turn.acknowledged;
     }
 
@@ -179,7 +188,7 @@ impl Transparent {
                 // Nothing is owed: the client read something that the target does not send.
                 Release::Now
             }
-            ClientEnd::Finished => self.release_time(self.awaited.unwrap_or(acknowledged), exchange),
+            ClientEnd::Finished => self.release_time(acknowledged, exchange),
             // A reset may take away what the target has not read yet: let it answer first, for a while.
             ClientEnd::Reset if !exchange.is_drained() => Release::Never,
             ClientEnd::Reset => {
@@ -266,22 +275,18 @@ impl Protocol for Transparent {
         }
         self.seeking = Some(reason);
         exchange.give_up_last_request(reason);
+        if let Some(turn) = self.held.back_mut() {
+            turn.void = true;
+        }
         self.release_held(exchange);
     }
 
     fn on_connection_lost(&mut self, exchange: &mut Exchange<'_>) {
+        // The new connection starts with nothing received, and owes the answers of what was put back at most.
         self.received_at_release = 0;
         self.pushed = false;
         self.last_response = None;
-        // A new connection starts with nothing received. If requests go there again, the next turn waits for their answers; else
-        // for nothing.
-        if exchange.unanswered() > 0 {
-            self.awaited = None;
-            self.drift = -(self.released_acknowledged as i64);
-        } else {
-            self.awaited = Some(0);
-            self.drift = 0;
-        }
+        self.drift = -(self.released_acknowledged as i64);
         self.release_held(exchange);
     }
 

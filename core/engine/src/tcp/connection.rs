@@ -177,7 +177,17 @@ pub struct Connection {
     receiver: Receiver,
     established_at: Option<Instant>,
     fin_wait_until: Option<Instant>,
+    last_word: LastWord,
     identification: u16,
+}
+
+/// Whether the target said, with its reset, how far it had come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LastWord {
+    /// It did: what it had not acknowledged by then, it never took.
+    Acknowledged,
+    /// Not, or not yet.
+    Nothing,
 }
 
 impl Connection {
@@ -199,6 +209,7 @@ impl Connection {
             receiver: Receiver::new(mss),
             established_at: None,
             fin_wait_until: None,
+            last_word: LastWord::Nothing,
             identification: options.iss.0 as u16,
             options,
         }
@@ -225,6 +236,18 @@ impl Connection {
     /// Whether the target has closed its side.
     pub const fn target_closed(&self) -> bool {
         self.receiver.is_finished()
+    }
+
+    /// Whether the target can't have taken a request that begins at stream offset `start`, nor ever will.
+    ///
+    /// Only the target's own word counts, because acknowledgements get lost: a reset that acknowledges, or a FIN, which
+    /// acknowledges too, and after which its program reads no request. Where the request was sent again after the FIN, a
+    /// program that had closed one way only may have read it.
+    pub fn is_untouched(&self, start: u64) -> bool {
+        let sender = &self.sender;
+        let told = self.last_word == LastWord::Acknowledged
+            || (self.receiver.is_finished() && !sender.was_sent_again_from(start));
+        start >= sender.sent() || (told && start >= sender.acknowledged())
     }
 
     /// When the handshake was completed.
@@ -372,7 +395,7 @@ impl Connection {
         let expected = self.irs + 1 + self.receiver.next() as u32;
         let ahead = reply.seq.distance_from(expected);
         if reply.flags.contains(TcpFlags::RST) {
-            return self.on_reset(ahead, now);
+            return self.on_reset(reply, ahead, now);
         }
         if reply.flags.contains(TcpFlags::SYN) {
             // Our acknowledgement of the SYN-ACK was lost, or a SYN out of nowhere (RFC 5961, section 4).
@@ -401,10 +424,15 @@ impl Connection {
         progress
     }
 
-    fn on_reset(&mut self, ahead: i32, _now: Instant) -> Progress {
+    fn on_reset(&mut self, reply: &ReplyHeader, ahead: i32, now: Instant) -> Progress {
         if ahead == 0 {
+            let mut progress = Progress { reset: Some(Reset::Established), ..Progress::default() };
+            // A kernel whose program goes away says how far it had come; one that knows nothing of the connection does not.
+            if reply.flags.contains(TcpFlags::ACK) && self.take_acknowledgement(reply, now, &mut progress) {
+                self.last_word = LastWord::Acknowledged;
+            }
             self.phase = Phase::Closed;
-            return Progress { reset: Some(Reset::Established), ..Progress::default() };
+            return progress;
         }
         if ahead > 0 && ahead as u64 <= u64::from(self.options.window) {
             // In the window but not the next number: ask (RFC 5961, section 3.2).

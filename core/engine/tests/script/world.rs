@@ -24,6 +24,8 @@ const CLIENT_CLOCK: u32 = 77_000;
 const TARGET_CLOCK: u32 = u32::MAX - 150;
 const SCALE: u8 = 7;
 const MSS: u16 = 1460;
+/// Looks the same with and without the scale.
+const TARGET_WINDOW: u32 = 511 << SCALE;
 /// Calls after which an engine that still has something to do is taken to be stuck.
 const TOO_MANY: usize = 100_000;
 
@@ -275,7 +277,7 @@ impl World {
             seq: flow.target_isn + packet.range.0 as u32,
             ack: packet.flags.contains(TcpFlags::ACK).then(|| flow.isn + flow.target_ack as u32),
             flags: packet.flags,
-            window: (packet.window.unwrap_or(65_535) >> scale) as u16,
+            window: (packet.window.unwrap_or(TARGET_WINDOW) >> scale) as u16,
             options,
             urgent: packet.urgent.unwrap_or(0),
             payload: &payload,
