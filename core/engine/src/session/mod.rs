@@ -11,7 +11,7 @@ use crate::counters::EndReason;
 use crate::flow::{Endpoint, FlowKey};
 use crate::protocol::{ClientEnd, Exchange, Origin, Outbox, Protocol};
 use crate::shared::Shared;
-use crate::stream::Arrival;
+use crate::stream::{Arrival, SegmentInfo};
 use crate::tcp::connection::Limited;
 use crate::tcp::{Connection, ReplyHeader};
 use crate::time::{Duration, Instant};
@@ -180,7 +180,8 @@ impl Session {
             Some(Arrival::Early) => counters.segments_reordered += 1,
             Some(Arrival::Cut(_)) => {
                 let end = self.client.end_of(captured.segment);
-                self.on_gap(Some(end), EndReason::CaptureTruncated, shared, now);
+                let info = self.client.info_of(captured.segment, captured.captured_at_nanos);
+                self.on_gap(Some((end, info)), EndReason::CaptureTruncated, shared, now);
             }
             Some(Arrival::InOrder) | None => {}
         }
@@ -211,15 +212,21 @@ impl Session {
         self.after_events(shared, now);
     }
 
-    fn on_gap(&mut self, resume: Option<u64>, reason: EndReason, shared: &mut Shared, now: Instant) {
+    /// Bytes of the client will never be known. With `cut`, they are those of a segment that was captured only in part: where
+    /// it ends, and what is known of it.
+    fn on_gap(
+        &mut self,
+        cut: Option<(u64, SegmentInfo)>,
+        reason: EndReason,
+        shared: &mut Shared,
+        now: Instant,
+    ) {
         self.last_failure = Some(reason);
-        let given_up = shared.counters.requests_given_up.total();
-        self.with_protocol(shared, now, |p, exchange| p.on_gap(reason, exchange));
-        if shared.counters.requests_given_up.total() == given_up {
-            // How many requests the missing bytes were nobody knows: they count as one.
-            shared.counters.requests_captured += 1;
-            shared.counters.requests_given_up.add(reason, 1);
-        }
+        self.with_protocol(shared, now, |p, exchange| match cut {
+            Some((_, info)) => p.on_cut(info, reason, exchange),
+            None => p.on_gap(reason, exchange),
+        });
+        let resume = cut.map(|(end, _)| end);
         let Self { client, protocol, outbox, connection, .. } = self;
         let counters = &mut shared.counters;
         let ended = client.skip_gap(resume, |bytes, info| {
