@@ -217,6 +217,13 @@ impl Sender {
         (bytes, boundaries)
     }
 
+    /// Gives up the memory of everything that was not acknowledged. For a connection that is over.
+    pub fn forget(&mut self) {
+        self.queue = VecDeque::new();
+        self.boundaries = VecDeque::new();
+        self.sacked = Vec::new();
+    }
+
     /// The bytes of a plan, in two pieces because the queue is a ring.
     pub fn payload(&self, plan: &Plan) -> [&[u8]; 2] {
         let start = (plan.offset - self.una) as usize;
