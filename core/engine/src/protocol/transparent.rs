@@ -107,7 +107,7 @@ impl Transparent {
         let silent_since = self.last_response.unwrap_or(exchange.now());
         let quiet = Self::quiet(exchange);
         match received.cmp(&expected) {
-            std::cmp::Ordering::Less if self.released && exchange.unanswered() == 0 => {
+            std::cmp::Ordering::Less if exchange.unanswered() == 0 && self.expects_no_greeting(received) => {
                 match self.last_response {
                     // Shorter than the original, if it has ended. Without PSH more is likely to come.
                     Some(at) => Release::At(at + if self.pushed { quiet } else { quiet * 8 }),
@@ -126,6 +126,11 @@ impl Transparent {
             }
             std::cmp::Ordering::Equal | std::cmp::Ordering::Greater => Release::At(silent_since + quiet),
         }
+    }
+
+    /// Whether a server that speaks first has spoken, or what was sent shows that it is none.
+    const fn expects_no_greeting(&self, received: u64) -> bool {
+        self.released || received > 0
     }
 
     /// Starts a turn, whose first byte is the captured one at `offset`, of a client that had read `acknowledged` bytes.
