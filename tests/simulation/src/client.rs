@@ -60,6 +60,8 @@ pub struct Client {
     pub ending: Ending,
     /// Whether its SYN was not captured.
     pub beheaded: bool,
+    /// Whether its FIN or reset was captured.
+    pub end_captured: bool,
     /// Stream bytes that were never captured.
     pub lost: Vec<Range<usize>>,
     /// Packets as captured, in no order.
@@ -98,7 +100,14 @@ const MICRO: u64 = 1000;
 
 impl Client {
     /// Plays client `number`, which talks to `online`, server `server` of the profile.
-    pub fn new(number: u32, server: usize, online: Endpoint, greeting: u32, profile: &Profile, rng: &mut Rng) -> Self {
+    pub fn new(
+        number: u32,
+        server: usize,
+        online: Endpoint,
+        greeting: u32,
+        profile: &Profile,
+        rng: &mut Rng,
+    ) -> Self {
         let endpoint = Endpoint::new(address(number, online), rng.between(1024, 65_535) as u16);
         let near_wrap = |rng: &mut Rng| match rng.between(0, 3) {
             0 => u32::MAX - rng.between(0, 5000) as u32,
@@ -297,6 +306,7 @@ impl Script<'_> {
             self.capture(segment, &profile.capture, &mut seen, &mut cut);
         }
         let lost = lost_ranges(self.stream.len(), &seen);
+        let end_captured = seen.iter().any(|s| s.flags.intersects(TcpFlags::FIN | TcpFlags::RST));
         let mut packets: Vec<CapturedPacket> = seen.iter().map(|s| self.packet(s)).collect();
         for segment in &cut {
             let mut packet = self.packet(segment);
@@ -305,10 +315,16 @@ impl Script<'_> {
             packets.push(packet);
         }
         let Self { stream, requests, .. } = self;
-        Client { endpoint, server, stream, requests, ending, beheaded, lost, packets }
+        Client { endpoint, server, stream, requests, ending, beheaded, end_captured, lost, packets }
     }
 
-    fn capture(&mut self, segment: &Segment, faults: &CaptureFaults, seen: &mut Vec<Segment>, cut: &mut Vec<Segment>) {
+    fn capture(
+        &mut self,
+        segment: &Segment,
+        faults: &CaptureFaults,
+        seen: &mut Vec<Segment>,
+        cut: &mut Vec<Segment>,
+    ) {
         let has_data = !segment.bytes.is_empty();
         let rng = &mut *self.rng;
         let mut segment = segment.clone();
@@ -330,7 +346,8 @@ impl Script<'_> {
         if has_data && rng.chance(faults.retransmit) {
             // Other pieces: from somewhere in it or before it.
             let back = rng.between(0, 300) as usize;
-            let start = segment.bytes.start.saturating_sub(back).max(turn_start(&self.requests, segment.bytes.start));
+            let start =
+                segment.bytes.start.saturating_sub(back).max(turn_start(&self.requests, segment.bytes.start));
             let end = segment.bytes.start + rng.between(1, segment.bytes.len() as u64) as usize;
             let flags = if end == segment.bytes.end { segment.flags } else { TcpFlags::ACK };
             let at = segment.at + rng.magnitude(100, 300_000) * MICRO;

@@ -46,7 +46,10 @@ pub fn check(world: &mut World) {
             ));
         }
         if let Some(n) = missing.iter().find(|n| !may_miss(client, **n, &reasons)) {
-            violations.push(format!("client {number} ({}): request {n} never arrived, far from any gap", client.endpoint));
+            violations.push(format!(
+                "client {number} ({}): request {n} never arrived, far from any gap",
+                client.endpoint
+            ));
         }
     }
     if missing_clients > counters.requests_given_up.total() {
@@ -55,7 +58,9 @@ pub fn check(world: &mut World) {
             counters.requests_given_up.total()
         ));
     }
-    for (what, by_reason) in [("request given up", counters.requests_given_up), ("session ended", counters.sessions_ended)] {
+    for (what, by_reason) in
+        [("request given up", counters.requests_given_up), ("session ended", counters.sessions_ended)]
+    {
         for (reason, number) in by_reason.iter().filter(|(reason, _)| !possible.contains(reason)) {
             violations.push(format!("{number} {what}: {} is explained by no fault", reason.name()));
         }
@@ -86,11 +91,17 @@ fn reasons(world: &World, client: &Client) -> BTreeSet<EndReason> {
     if client.beheaded {
         reasons.insert(EndReason::MidStream);
     }
-    match client.ending {
-        Ending::Reset => reasons.insert(EndReason::ClientReset),
-        Ending::Vanish => reasons.insert(EndReason::Idle),
-        Ending::Finish | Ending::HalfClose => false,
-    };
+    if client.ending == Ending::Reset {
+        reasons.insert(EndReason::ClientReset);
+    }
+    if !client.end_captured {
+        reasons.insert(EndReason::Idle);
+    }
+    let faults = world.profile.capture;
+    if faults.repeat + faults.retransmit > 0 {
+        // A segment captured again after its session's end looks like one of a connection that began before the capture.
+        reasons.insert(EndReason::MidStream);
+    }
     match world.profile.servers[client.server] {
         ServerKind::Closes { .. } => reasons.extend([EndReason::TargetClosed, EndReason::TargetReset]),
         ServerKind::Refuses(_) => reasons.extend([EndReason::Refused]),
@@ -105,7 +116,14 @@ fn reasons(world: &World, client: &Client) -> BTreeSet<EndReason> {
 /// Whether request `n` may be missing: when bytes were never captured, only those near them.
 fn may_miss(client: &Client, n: usize, reasons: &BTreeSet<EndReason>) -> bool {
     let gaps_only = reasons.iter().all(|reason| {
-        matches!(reason, EndReason::CaptureGap | EndReason::CaptureTruncated | EndReason::Idle | EndReason::ClientReset)
+        matches!(
+            reason,
+            EndReason::CaptureGap
+                | EndReason::CaptureTruncated
+                | EndReason::Idle
+                | EndReason::ClientReset
+                | EndReason::MidStream
+        )
     });
     if !gaps_only {
         return true;

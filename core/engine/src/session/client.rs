@@ -103,6 +103,11 @@ impl Client {
         self.window
     }
 
+    /// Whether the client's end was reached.
+    pub(super) const fn is_over(&self) -> bool {
+        self.end_reported
+    }
+
     /// Bytes held out of order.
     pub(super) const fn held_bytes(&self) -> usize {
         self.assembler.early_bytes()
@@ -193,7 +198,8 @@ impl Client {
         }
     }
 
-    fn note_gap(&mut self, now: Instant) {
+    /// Notes since when something is missing.
+    pub(super) fn note_gap(&mut self, now: Instant) {
         let next = self.assembler.next_offset();
         let missing = self.assembler.has_gap() || self.end.is_some_and(|(offset, _)| offset > next);
         if !missing {

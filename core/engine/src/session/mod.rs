@@ -20,11 +20,11 @@ use client::Client;
 use std::collections::VecDeque;
 
 /// How long missing client bytes are waited for: a real client that lost them sends them again well within.
-const GAP_PATIENCE: Duration = Duration::from_secs(5);
+const GAP_PATIENCE: Duration = Duration::from_secs(3);
 /// Segments that one session sends in one go, so that a large upload does not make the others wait.
 const SEGMENTS_PER_TURN: usize = 64;
-/// What a session costs beside the bytes it holds, roughly.
-const SESSION_COST: usize = 2048;
+/// What a session costs beside the bytes it holds, roughly: itself, its protocol, its places in the tables.
+const SESSION_COST: usize = size_of::<Session>() + 512;
 
 /// Which captured connection a session replays, and which copy of it (`-n`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -266,6 +266,8 @@ impl Session {
             let mut exchange = Exchange { outbox: &mut *outbox, connection, counters: &mut *counters, now };
             protocol.on_request(bytes.len(), info, &mut exchange);
         });
+        // Behind one gap there may be another.
+        client.note_gap(now);
         if let Some((end, info)) = ended {
             self.with_protocol(shared, now, |p, exchange| p.on_close(end, info, exchange));
         }
@@ -305,7 +307,7 @@ impl Session {
 
     /// Gives up what the target has made no progress with for too long, and clients that say nothing any more.
     fn check_patience(&mut self, shared: &mut Shared, now: Instant) {
-        let waits = self.outbox.has_work() || self.outbox.pending_len() > 0;
+        let waits = self.waits_for_target();
         if waits && self.last_progress + shared.config.session_timeout <= now {
             let stalled = self.connection.as_ref().is_some_and(|c| c.sender().waiting_since().is_some());
             let reason = if stalled { EndReason::TargetStalled } else { EndReason::ResponseTimeout };
@@ -315,6 +317,11 @@ impl Session {
         }
     }
 
+    /// Whether it is the target's turn: something is not delivered, or the client has closed and waits for the answer.
+    fn waits_for_target(&self) -> bool {
+        self.outbox.has_work() || self.outbox.pending_len() > 0 || self.client.is_over()
+    }
+
     /// When [`Session::on_timer`] is due.
     pub(crate) fn deadline(&self, shared: &Shared) -> Option<Instant> {
         let connections = [&self.connection, &self.former];
@@ -322,8 +329,7 @@ impl Session {
         let delayed = self.delayed.front().map(|d| d.due);
         let mut deadline = [of_connections, delayed].into_iter().flatten().min();
         if !self.is_ended() {
-            let waits = self.outbox.has_work() || self.outbox.pending_len() > 0;
-            let patience = if waits {
+            let patience = if self.waits_for_target() {
                 self.last_progress + shared.config.session_timeout
             } else {
                 self.last_client + shared.config.keepalive_timeout
@@ -340,7 +346,9 @@ impl Session {
     pub(crate) fn memory(&self) -> usize {
         let connections = [&self.connection, &self.former];
         let queued: usize = connections.into_iter().flatten().map(|c| c.sender().held_bytes()).sum();
-        SESSION_COST + self.outbox.held_bytes() + self.client.held_bytes() + queued + self.delayed_bytes
+        // An ended session is gone in a moment; what counts against the limit is what could be shed.
+        let own = if self.is_ended() { 0 } else { SESSION_COST };
+        own + self.outbox.held_bytes() + self.client.held_bytes() + queued + self.delayed_bytes
     }
 
     /// Whether the session and its connections are gone, and nothing remembers them.
@@ -354,6 +362,11 @@ impl Session {
             return;
         }
         self.ended = Some(reason);
+        if self.client.gap_since.is_some() {
+            // What lies behind a gap was never understood; it counts as one request.
+            shared.counters.requests_captured += 1;
+            shared.counters.requests_given_up.add(EndReason::CaptureGap, 1);
+        }
         self.outbox.give_up_all(reason, &mut shared.counters);
         self.outbox.discard();
         self.delayed = VecDeque::new();

@@ -16,7 +16,7 @@ const SYN_TIMEOUT: Duration = Duration::from_secs(1);
 const SYN_TRIES: u32 = 5;
 /// How long an ended connection answers what still comes from the target. Far shorter than the 2 MSL of RFC 9293: the
 /// address and port of a client that comes back are given out anew only after it, or to another port.
-pub const LINGER: Duration = Duration::from_millis(1500);
+pub const LINGER: Duration = Duration::from_millis(750);
 /// How long the target may take to acknowledge our FIN, or to close after it did, before the connection is reset (as kernels
 /// do in FIN-WAIT-2, and with connections that no program has any more).
 const FIN_WAIT: Duration = Duration::from_secs(60);
@@ -293,8 +293,8 @@ impl Connection {
         match self.phase {
             Phase::Handshake { tries: 0, .. } => self.phase = Phase::Closed,
             Phase::Handshake { .. } | Phase::Open => {
-                self.sender.forget();
                 self.abort_due = true;
+                self.sender.forget();
                 self.phase = Phase::Lingering { until: now + LINGER, aborted: true };
             }
             Phase::Lingering { .. } | Phase::Closed => {}

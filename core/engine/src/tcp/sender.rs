@@ -217,11 +217,13 @@ impl Sender {
         (bytes, boundaries)
     }
 
-    /// Gives up the memory of everything that was not acknowledged. For a connection that is over.
+    /// Gives the memory of unacknowledged bytes back: the connection was reset. Offsets stay as they are; nothing is sent
+    /// from here any more.
     pub fn forget(&mut self) {
         self.queue = VecDeque::new();
         self.boundaries = VecDeque::new();
         self.sacked = Vec::new();
+        self.timer = Timer::Off;
     }
 
     /// The bytes of a plan, in two pieces because the queue is a ring.
