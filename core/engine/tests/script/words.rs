@@ -54,7 +54,7 @@ pub(crate) fn duration(word: &str) -> Result<Duration, String> {
 /// Writes a duration in the largest unit that keeps it whole; below a microsecond it is rounded.
 pub(crate) fn duration_text(duration: Duration) -> String {
     let nanos = (duration.as_nanos() as u64 + 500) / 1000 * 1000;
-    let whole = UNITS.iter().rev().find(|(_, unit)| nanos % unit == 0);
+    let whole = UNITS.iter().rev().find(|(_, unit)| nanos.is_multiple_of(*unit));
     whole.map_or_else(String::new, |(name, unit)| format!("{}{name}", nanos / unit))
 }
 
