@@ -194,36 +194,41 @@ impl Outbox {
             }
         }
         if let Some(from) = unsent_from {
-            self.restage(connection, from, counters);
+            let (bytes, boundaries) = connection.take_unacknowledged(from);
+            self.restage(&bytes, &boundaries, from, counters);
         }
         let waits = |e: &&Entry| e.void.is_none() && !e.done && e.placed.is_some();
         self.unanswered = self.entries.iter().filter(waits).count() as u64;
     }
 
-    /// Puts what was pushed to `connection` from stream offset `from` on before everything staged.
-    fn restage(&mut self, connection: &mut Connection, from: u64, counters: &mut Counters) {
-        let (mut bytes, boundaries) = connection.take_unacknowledged(from);
-        let added = bytes.len() as u64;
+    /// Takes what was given up out of what is staged.
+    pub fn drop_given_up(&mut self, counters: &mut Counters) {
+        self.restage(&VecDeque::new(), &[], STAGED_BASE, counters);
+    }
+
+    /// Stages all that is not given up anew: `bytes` of a lost connection from stream offset `from` on, with their
+    /// `boundaries`, before what was staged already.
+    fn restage(&mut self, bytes: &VecDeque<u8>, boundaries: &[u64], from: u64, counters: &mut Counters) {
+        let before = std::mem::take(&mut self.staged);
+        let boundaries_before: Vec<u64> = std::mem::take(&mut self.staged_boundaries).into();
         for entry in &mut self.entries {
-            let Some((start, end)) = &mut entry.placed else { continue };
-            if *start >= STAGED_BASE {
-                *start += added;
-                *end += added;
-            } else if *start >= from {
-                *start = *start - from + STAGED_BASE;
-                *end = *end - from + STAGED_BASE;
-                if std::mem::replace(&mut entry.sent, false) {
-                    counters.requests_sent -= 1;
-                }
+            let Some((start, end)) = entry.placed.filter(|(start, _)| *start >= from) else { continue };
+            if entry.void.is_some() {
+                entry.placed = None;
+                continue;
             }
-        }
-        bytes.append(&mut self.staged);
-        self.staged = bytes;
-        for boundary in &mut self.staged_boundaries {
-            *boundary += added;
-        }
-        for boundary in boundaries.into_iter().rev() {
-            self.staged_boundaries.push_front(boundary - from + STAGED_BASE);
+            let (base, bytes, boundaries) = match start {
+                STAGED_BASE.. => (STAGED_BASE, &before, boundaries_before.as_slice()),
+                _ => (from, bytes, boundaries),
+            };
+            let to = STAGED_BASE + self.staged.len() as u64;
+            self.staged.extend(bytes.range((start - base) as usize..(end - base) as usize));
+            let within = boundaries.iter().filter(|b| start < **b && **b <= end);
+            self.staged_boundaries.extend(within.map(|b| b - start + to));
+            entry.placed = Some((to, to + (end - start)));
+            if std::mem::replace(&mut entry.sent, false) {
+                counters.requests_sent -= 1;
+            }
         }
     }
 

@@ -263,7 +263,10 @@ impl Session {
         if !self.outbox.take_breaking() {
             return;
         }
-        let Some(mut connection) = self.connection.take() else { return };
+        let Some(mut connection) = self.connection.take() else {
+            self.outbox.drop_given_up(&mut shared.counters);
+            return;
+        };
         self.outbox.connection_lost(&mut connection, EndReason::CaptureGap, &mut shared.counters);
         connection.abort(now);
         self.retire(connection, shared);
