@@ -193,10 +193,9 @@ impl Outbox {
                 unsent_from.get_or_insert(start);
             }
         }
-        if let Some(from) = unsent_from {
-            let (bytes, boundaries) = connection.take_unacknowledged(from);
-            self.restage(&bytes, &boundaries, from, counters);
-        }
+        let from = unsent_from.unwrap_or(STAGED_BASE);
+        let (bytes, boundaries) = connection.take_unacknowledged(from);
+        self.restage(&bytes, &boundaries, from, counters);
         let waits = |e: &&Entry| e.void.is_none() && !e.done && e.placed.is_some();
         self.unanswered = self.entries.iter().filter(waits).count() as u64;
     }
@@ -370,7 +369,10 @@ impl Exchange<'_> {
         let (a, b) = outbox.pending.as_slices();
         let pieces = slices_between(a, b, 0, len);
         let staged_before = !outbox.staged.is_empty();
-        let end = match self.connection.as_deref_mut().filter(|c| !staged_before && c.accepts_data()) {
+        // The rest of a request that began on this connection belongs nowhere else, even when the target has closed it.
+        let continues = outbox.entries[index].placed.is_some_and(|(start, _)| start < STAGED_BASE);
+        let takes = |c: &&mut Connection| c.accepts_data() || (continues && !c.sender().is_closing());
+        let end = match self.connection.as_deref_mut().filter(|c| !staged_before && takes(c)) {
             Some(connection) => {
                 connection.push(pieces[0], Boundary::Open);
                 connection.push(pieces[1], boundary);
