@@ -108,6 +108,10 @@ fn reasons(world: &World, client: &Client) -> BTreeSet<EndReason> {
     if world.handshakes_lost.get(&client.endpoint.addr).is_some_and(|lost| *lost >= SYN_TRIES) {
         reasons.insert(EndReason::NoHandshake);
     }
+    if world.resets_lost.contains(&client.endpoint.addr) {
+        // Everything was acknowledged, and the news that nobody will answer never came.
+        reasons.extend([EndReason::ResponseTimeout, EndReason::Idle]);
+    }
     reasons
 }
 
