@@ -32,7 +32,7 @@ pub fn check(world: &mut World) {
         };
         let reasons = reasons(world, client);
         let missing: Vec<usize> =
-            (0..client.requests.len()).filter(|n| !delivered.complete.contains(n)).collect();
+            (0..client.requests.len()).filter(|n| !delivered.complete.contains(n) && is_knowable(client, *n)).collect();
         possible.extend(&reasons);
         if missing.is_empty() || delivered.unread {
             continue;
@@ -47,8 +47,11 @@ pub fn check(world: &mut World) {
         }
         if let Some(n) = missing.iter().find(|n| !may_miss(client, **n, &reasons)) {
             violations.push(format!(
-                "client {number} ({}): request {n} at {:?} never arrived, far from the gaps {:?}",
-                client.endpoint, client.requests[*n].bytes, client.lost
+                "client {number} ({}): request {n} at {:?} (turn {}) never arrived, far from the gaps {:?}",
+                client.endpoint,
+                client.requests[*n].bytes,
+                client.requests[*n].turn,
+                client.lost
             ));
         }
     }
@@ -113,6 +116,12 @@ fn reasons(world: &World, client: &Client) -> BTreeSet<EndReason> {
         reasons.extend([EndReason::ResponseTimeout, EndReason::Idle]);
     }
     reasons
+}
+
+/// Whether anything captured tells that there was a request `n`: no number behind the last byte captured does when all that
+/// came later was lost too.
+fn is_knowable(client: &Client, n: usize) -> bool {
+    client.requests[n].bytes.start < client.last_number
 }
 
 /// Whether request `n` may be missing: when bytes were never captured, only those near them.

@@ -178,7 +178,10 @@ impl Session {
         match taken.arrival {
             Some(Arrival::Repeated) => counters.segments_repeated += 1,
             Some(Arrival::Early) => counters.segments_reordered += 1,
-            Some(Arrival::Cut(_)) => {
+            Some(Arrival::Cut(cut_at)) => {
+                while self.client.has_gap_before(cut_at) {
+                    self.on_gap(None, EndReason::CaptureGap, shared, now);
+                }
                 let end = self.client.end_of(captured.segment);
                 self.on_gap(Some(end), EndReason::CaptureTruncated, shared, now);
             }
