@@ -189,7 +189,10 @@ impl Session {
         match taken.arrival {
             Some(Arrival::Repeated) => counters.segments_repeated += 1,
             Some(Arrival::Early) => counters.segments_reordered += 1,
-            Some(Arrival::Cut(_)) => {
+            Some(Arrival::Cut(cut_at)) => {
+                while self.client.has_gap_before(cut_at) {
+                    self.on_gap(None, EndReason::CaptureGap, shared, now);
+                }
                 let end = self.client.end_of(captured.segment);
                 let info = self.client.info_of(captured.segment, captured.captured_at_nanos);
                 self.on_gap(Some((end, info)), EndReason::CaptureTruncated, shared, now);

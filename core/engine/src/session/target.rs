@@ -270,7 +270,10 @@ impl Session {
         if !self.outbox.take_breaking() {
             return;
         }
-        let Some(mut connection) = self.connection.take() else { return };
+        let Some(mut connection) = self.connection.take() else {
+            self.outbox.drop_given_up(&mut shared.counters);
+            return;
+        };
         self.outbox.connection_lost(&mut connection, EndReason::CaptureGap, &mut shared.counters);
         connection.abort(now);
         self.retire(connection, shared);
@@ -301,6 +304,8 @@ impl Session {
         if self.retry_at.is_some_and(|at| at > now) {
             let reason = self.last_failure.unwrap_or(EndReason::NoHandshake);
             self.outbox.give_up_all(reason, &mut shared.counters);
+            // Those behind it were given up as well, and wait for nothing any more.
+            self.with_protocol(shared, now, |p, exchange| p.on_connection_lost(exchange));
             return;
         }
         if self.connection.is_none() {
