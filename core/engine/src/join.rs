@@ -18,6 +18,8 @@ struct Stranger {
     next: SeqNumber,
     acknowledged: SeqNumber,
     ready: bool,
+    /// Whether request bytes of it were skipped before.
+    skipped: bool,
     seen: Instant,
 }
 
@@ -51,9 +53,9 @@ impl Strangers {
         now: Instant,
     ) -> Sighting {
         let key = (client, online);
-        if segment.flags.intersects(TcpFlags::RST.with(TcpFlags::FIN))
-            || !segment.flags.contains(TcpFlags::ACK)
-        {
+        let ends = segment.flags.contains(TcpFlags::FIN);
+        let says_nothing = segment.flags.contains(TcpFlags::RST) || !segment.flags.contains(TcpFlags::ACK);
+        if says_nothing || (ends && segment.payload_len == 0) {
             self.table.remove(&key);
             return Sighting::Nothing;
         }
@@ -63,7 +65,9 @@ impl Strangers {
         let Some(stranger) = self.table.get_mut(&key) else {
             self.make_room(now);
             let ready = len == 0;
-            self.table.insert(key, Stranger { next: end, acknowledged: segment.ack, ready, seen: now });
+            let stranger =
+                Stranger { next: end, acknowledged: segment.ack, ready, skipped: !ready, seen: now };
+            self.table.insert(key, stranger);
             return if ready { Sighting::Nothing } else { Sighting::Skipped { first: true } };
         };
         stranger.seen = now;
@@ -80,10 +84,14 @@ impl Strangers {
             self.table.remove(&key);
             return Sighting::RequestBegins;
         }
+        let first = !std::mem::replace(&mut stranger.skipped, true);
         if end.is_after(stranger.next) {
-            *stranger = Stranger { next: end, acknowledged: segment.ack, ready: false, seen: now };
+            *stranger = Stranger { next: end, acknowledged: segment.ack, ready: false, ..*stranger };
         }
-        Sighting::Skipped { first: false }
+        if ends {
+            self.table.remove(&key);
+        }
+        Sighting::Skipped { first }
     }
 
     /// Forgets a connection, because a session took it over.
@@ -145,6 +153,7 @@ mod tests {
     fn a_hole_before_the_segment_makes_it_unsafe() {
         let mut s = Strangers::default();
         observe(&mut s, 100, 500, b"");
-        assert_eq!(observe(&mut s, 200, 600, b"GET"), Sighting::Skipped { first: false });
+        assert_eq!(observe(&mut s, 200, 600, b"GET"), Sighting::Skipped { first: true });
+        assert_eq!(observe(&mut s, 300, 600, b"GET"), Sighting::Skipped { first: false });
     }
 }

@@ -6,7 +6,9 @@ use tcpcopy_engine::batch::PacketBatch;
 use tcpcopy_engine::counters::EndReason;
 use tcpcopy_engine::flow::{Endpoint, FlowKey};
 use tcpcopy_engine::mapping::{MappingOptions, Transfer};
-use tcpcopy_engine::protocol::{Bodies, ClientEnd, Exchange, Origin, Protocol, ProtocolFactory, ResponseBytes};
+use tcpcopy_engine::protocol::{
+    Bodies, ClientEnd, Exchange, Origin, Protocol, ProtocolFactory, ResponseBytes,
+};
 use tcpcopy_engine::seq::SeqNumber;
 use tcpcopy_engine::stream::SegmentInfo;
 use tcpcopy_engine::tcp::sender::Boundary;

@@ -62,7 +62,9 @@ pub struct Client {
     pub beheaded: bool,
     /// Whether its FIN or reset was captured.
     pub end_captured: bool,
-    /// Stream bytes that were never captured.
+    /// How far the sequence numbers reach that were captured.
+    pub last_number: usize,
+    /// Stream bytes that were never captured, or first in part only.
     pub lost: Vec<Range<usize>>,
     /// Packets as captured, in no order.
     pub packets: Vec<CapturedPacket>,
@@ -298,14 +300,17 @@ impl Script<'_> {
             let syn_at = first_at.saturating_sub(self.rng.magnitude(10, 50_000) * MICRO);
             let syn = Segment { at: syn_at, bytes: 0..0, ack: 0, flags: TcpFlags::SYN };
             if self.rng.chance(profile.capture.repeat) {
-                seen.push(Segment { at: syn.at + self.rng.magnitude(1, 1_200_000) * MICRO, ..syn.clone() });
+                seen.push(Segment { at: self.rng.between(syn_at, first_at), ..syn.clone() });
             }
             seen.push(syn);
         }
         for segment in &segments {
             self.capture(segment, &profile.capture, &mut seen, &mut cut);
         }
-        let lost = lost_ranges(self.stream.len(), &seen);
+        let mut lost = lost_ranges(self.stream.len(), &seen);
+        // What came again is known, but the engine does not wait for that.
+        lost.extend(cut.iter().map(|s| s.bytes.clone()));
+        let last_number = seen.iter().chain(&cut).map(|s| s.bytes.end).max().unwrap_or(0);
         let end_captured = seen.iter().any(|s| s.flags.intersects(TcpFlags::FIN | TcpFlags::RST));
         let mut packets: Vec<CapturedPacket> = seen.iter().map(|s| self.packet(s)).collect();
         for segment in &cut {
@@ -315,7 +320,18 @@ impl Script<'_> {
             packets.push(packet);
         }
         let Self { stream, requests, .. } = self;
-        Client { endpoint, server, stream, requests, ending, beheaded, end_captured, lost, packets }
+        Client {
+            endpoint,
+            server,
+            stream,
+            requests,
+            ending,
+            beheaded,
+            end_captured,
+            last_number,
+            lost,
+            packets,
+        }
     }
 
     fn capture(

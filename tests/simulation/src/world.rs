@@ -7,7 +7,7 @@ use crate::profile::{Profile, ServerKind};
 use crate::rng::Rng;
 use crate::server::{Admission, Server, ServerOptions};
 use crate::trace::{Keep, Trace};
-use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet};
 use tcpcopy_engine::batch::PacketBatch;
 use tcpcopy_engine::config::Pace;
 use tcpcopy_engine::counters::Counters;
@@ -78,6 +78,8 @@ pub struct World {
     pub violations: Vec<String>,
     /// SYNs and SYN-ACKs that the network lost, for each client's address.
     pub handshakes_lost: BTreeMap<std::net::IpAddr, u32>,
+    /// Clients that the network lost a target's reset of.
+    pub resets_lost: BTreeSet<std::net::IpAddr>,
     engine: Engine,
     by_flow: HashMap<FlowKey, usize>,
     events: BinaryHeap<Due>,
@@ -134,6 +136,7 @@ impl World {
             trace: Trace::new(keep),
             violations: Vec::new(),
             handshakes_lost: BTreeMap::new(),
+            resets_lost: BTreeSet::new(),
             engine,
             by_flow: HashMap::new(),
             events: BinaryHeap::new(),
@@ -272,7 +275,7 @@ impl World {
             return;
         };
         let arrivals = self.outgoing.send(flow, self.now);
-        self.note_handshake_loss(flow, flags, arrivals);
+        self.note_loss(flow, flags, arrivals);
         self.trace.packet(
             self.now,
             if arrivals[0].is_some() { "send" } else { "send lost" },
@@ -284,9 +287,15 @@ impl World {
         }
     }
 
-    fn note_handshake_loss(&mut self, flow: FlowKey, flags: TcpFlags, arrivals: [Option<u64>; 2]) {
-        if flags.contains(TcpFlags::SYN) && arrivals[0].is_none() {
+    fn note_loss(&mut self, flow: FlowKey, flags: TcpFlags, arrivals: [Option<u64>; 2]) {
+        if arrivals[0].is_some() {
+            return;
+        }
+        if flags.contains(TcpFlags::SYN) {
             *self.handshakes_lost.entry(flow.client.addr).or_default() += 1;
+        }
+        if flags.contains(TcpFlags::RST) {
+            self.resets_lost.insert(flow.client.addr);
         }
     }
 
@@ -342,7 +351,7 @@ impl World {
         for reply in intercept::replies(&packets, self.profile.merge, &mut self.rng) {
             let arrivals = self.replies.send(flow, self.now);
             let flags = reply_flags(&reply);
-            self.note_handshake_loss(flow, flags, arrivals);
+            self.note_loss(flow, flags, arrivals);
             let place = if arrivals[0].is_some() { "answer" } else { "ans. lost" };
             self.trace.packet(self.now, place, &reply.headers, reply.wire_len);
             for at in arrivals.into_iter().flatten() {

@@ -15,7 +15,7 @@ struct Entry {
     /// Where its bytes lie in the connection's stream, once some were forwarded.
     placed: Option<(u64, u64)>,
     sent: bool,
-    /// Given up, and why: whatever is still captured of it is dropped.
+    /// Given up, or on a connection that is gone, and why: whatever is still captured of it is dropped.
     void: Option<EndReason>,
     /// Counted as acknowledged; more bytes may still follow while it is the last one.
     done: bool,
@@ -228,37 +228,42 @@ impl Outbox {
                 unsent_from.get_or_insert(start);
             }
         }
-        if let Some(from) = unsent_from {
-            self.restage(connection, from, counters);
-        }
+        let from = unsent_from.unwrap_or(STAGED_BASE);
+        let (bytes, boundaries) = connection.take_unacknowledged(from);
+        self.restage(&bytes, &boundaries, from, counters);
         self.unsent_from = 0;
         self.unanswered = self.entries.iter().filter(|e| e.is_open() && e.placed.is_some()).count() as u64;
     }
 
-    /// Puts what was pushed to `connection` from stream offset `from` on before everything staged.
-    fn restage(&mut self, connection: &mut Connection, from: u64, counters: &mut Counters) {
-        let (mut bytes, boundaries) = connection.take_unacknowledged(from);
-        let added = bytes.len() as u64;
+    /// Takes what was given up out of what is staged.
+    pub fn drop_given_up(&mut self, counters: &mut Counters) {
+        self.unsent_from = 0;
+        self.restage(&VecDeque::new(), &[], STAGED_BASE, counters);
+    }
+
+    /// Stages all that is not given up anew: `bytes` of a lost connection from stream offset `from` on, with their
+    /// `boundaries`, before what was staged already.
+    fn restage(&mut self, bytes: &VecDeque<u8>, boundaries: &[u64], from: u64, counters: &mut Counters) {
+        let before = std::mem::take(&mut self.staged);
+        let boundaries_before: Vec<u64> = std::mem::take(&mut self.staged_boundaries).into();
         for entry in &mut self.entries {
-            let Some((start, end)) = &mut entry.placed else { continue };
-            if *start >= STAGED_BASE {
-                *start += added;
-                *end += added;
-            } else if *start >= from {
-                *start = *start - from + STAGED_BASE;
-                *end = *end - from + STAGED_BASE;
-                if std::mem::replace(&mut entry.sent, false) {
-                    counters.requests_sent -= 1;
-                }
+            let Some((start, end)) = entry.placed.filter(|(start, _)| *start >= from) else { continue };
+            if entry.void.is_some() {
+                entry.placed = None;
+                continue;
             }
-        }
-        bytes.append(&mut self.staged);
-        self.staged = bytes;
-        for boundary in &mut self.staged_boundaries {
-            *boundary += added;
-        }
-        for boundary in boundaries.into_iter().rev() {
-            self.staged_boundaries.push_front(boundary - from + STAGED_BASE);
+            let (base, bytes, boundaries) = match start {
+                STAGED_BASE.. => (STAGED_BASE, &before, boundaries_before.as_slice()),
+                _ => (from, bytes, boundaries),
+            };
+            let to = STAGED_BASE + self.staged.len() as u64;
+            self.staged.extend(bytes.range((start - base) as usize..(end - base) as usize));
+            let within = boundaries.iter().filter(|b| start < **b && **b <= end);
+            self.staged_boundaries.extend(within.map(|b| b - start + to));
+            entry.placed = Some((to, to + (end - start)));
+            if std::mem::replace(&mut entry.sent, false) {
+                counters.requests_sent -= 1;
+            }
         }
     }
 
@@ -394,19 +399,14 @@ impl Exchange<'_> {
             let index = self.outbox.entries.partition_point(|e| e.start <= position);
             let entry_end = self.outbox.entries.get(index).map_or(u64::MAX, |next| next.start);
             let piece = (left as u64).min(entry_end - position) as usize;
-            if let Some(entry) = index.checked_sub(1).and_then(|at| self.outbox.entries.get_mut(at)) {
-                match (entry.void, forward) {
-                    (None, Some(boundary)) => {
-                        let boundary = if piece == left { boundary } else { Boundary::Pushed };
-                        self.place(index - 1, piece, boundary);
-                    }
-                    (Some(reason), _) if std::mem::replace(&mut entry.done, false) => {
-                        // What was acknowledged was not all of it.
-                        self.counters.requests_acknowledged -= 1;
-                        self.counters.requests_given_up.add(reason, 1);
-                    }
-                    _ => {}
+            let void = index.checked_sub(1).map(|i| self.outbox.entries[i].void);
+            match (forward, void) {
+                (Some(boundary), Some(None)) => {
+                    let boundary = if piece == left { boundary } else { Boundary::Pushed };
+                    self.place(index - 1, piece, boundary);
                 }
+                (_, Some(Some(reason))) => self.uncount(index - 1, reason),
+                _ => {}
             }
             self.outbox.pending.drain(..piece);
             self.outbox.decided += piece as u64;
@@ -422,7 +422,10 @@ impl Exchange<'_> {
         let (a, b) = outbox.pending.as_slices();
         let pieces = slices_between(a, b, 0, len);
         let staged_before = !outbox.staged.is_empty();
-        let end = match self.connection.as_deref_mut().filter(|c| !staged_before && c.accepts_data()) {
+        // The rest of a request that began on this connection belongs nowhere else, even when the target has closed it.
+        let continues = outbox.entries[index].placed.is_some_and(|(start, _)| start < STAGED_BASE);
+        let takes = |c: &&mut Connection| c.accepts_data() || (continues && !c.sender().is_closing());
+        let end = match self.connection.as_deref_mut().filter(|c| !staged_before && takes(c)) {
             Some(connection) => {
                 connection.push(pieces[0], Boundary::Open);
                 connection.push(pieces[1], boundary);
@@ -448,8 +451,6 @@ impl Exchange<'_> {
             self.counters.requests_acknowledged -= 1;
             self.counters.requests_waiting += 1;
             outbox.open += 1;
-            entry.placed = Some((end - len as u64, end));
-            return;
         }
         match &mut entry.placed {
             Some((_, placed_end)) => *placed_end = end,
@@ -468,26 +469,39 @@ impl Exchange<'_> {
         }
     }
 
+    /// More of a request that had counted as acknowledged is dropped: it counts as given up instead.
+    fn uncount(&mut self, index: usize, reason: EndReason) {
+        if std::mem::replace(&mut self.outbox.entries[index].done, false) {
+            self.counters.requests_acknowledged -= 1;
+            self.counters.requests_given_up.add(reason, 1);
+        }
+    }
+
+    /// Whether the request that the last captured byte belongs to was acknowledged, and every request was answered: then it
+    /// may well be complete.
+    pub fn is_last_request_answered(&self) -> bool {
+        self.outbox.unanswered == 0 && self.outbox.entries.back().is_none_or(|e| e.done)
+    }
+
+    /// Whether no request was captured yet, or all are forgotten.
+    pub fn has_no_request(&self) -> bool {
+        self.outbox.entries.is_empty()
+    }
+
     /// Gives up the request that the last captured byte belongs to, for `reason`; what follows of it is dropped. When part of
     /// it was forwarded already, the connection is broken, because half a request is on it.
     pub fn give_up_last_request(&mut self, reason: EndReason) {
-        let Some(entry) = self.outbox.entries.back_mut() else { return };
-        if entry.void.is_some() {
-            return;
+        let Some(entry) = self.outbox.entries.back_mut().filter(|e| e.void.is_none()) else { return };
+        entry.void = Some(reason);
+        if entry.placed.is_some() {
+            self.outbox.breaking = true;
         }
         if entry.done {
-            if self.outbox.unanswered == 0 {
-                // Complete as far as anybody can tell.
-                return;
-            }
+            self.uncount(self.outbox.entries.len() - 1, reason);
         } else {
             self.outbox.open -= 1;
             self.counters.requests_waiting -= 1;
             self.counters.requests_given_up.add(reason, 1);
-        }
-        entry.void = Some(reason);
-        if entry.placed.is_some() {
-            self.outbox.breaking = true;
         }
     }
 

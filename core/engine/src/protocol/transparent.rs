@@ -70,8 +70,13 @@ pub struct Transparent {
     pushed: bool,
     last_response: Option<Instant>,
     end: Option<(ClientEnd, u64, Option<Instant>)>,
-    /// After a gap, and for its reason, nothing is safe until the client has read something.
+    /// Whether the last captured byte ended a write of the client.
+    tail_pushed: bool,
+    /// After a gap, and for its reason, nothing is safe until a write begins, right behind one whose end was seen, after the
+    /// client has read more.
     seeking: Option<EndReason>,
+    /// The next captured byte lies behind a gap.
+    behind_gap: bool,
 }
 
 impl Transparent {
@@ -92,7 +97,9 @@ impl Transparent {
             pushed: false,
             last_response: None,
             end: None,
+            tail_pushed: false,
             seeking: None,
+            behind_gap: false,
         }
     }
 
@@ -107,7 +114,7 @@ impl Transparent {
         let silent_since = self.last_response.unwrap_or(exchange.now());
         let quiet = Self::quiet(exchange);
         match received.cmp(&expected) {
-            std::cmp::Ordering::Less if self.released && exchange.unanswered() == 0 => {
+            std::cmp::Ordering::Less if exchange.unanswered() == 0 && self.expects_no_greeting(received) => {
                 match self.last_response {
                     // Shorter than the original, if it has ended. Without PSH more is likely to come.
                     Some(at) => Release::At(at + if self.pushed { quiet } else { quiet * 8 }),
@@ -125,6 +132,20 @@ impl Transparent {
                 Release::Now
             }
             std::cmp::Ordering::Equal | std::cmp::Ordering::Greater => Release::At(silent_since + quiet),
+        }
+    }
+
+    /// Whether a server that speaks first has spoken, or what was sent shows that it is none.
+    const fn expects_no_greeting(&self, received: u64) -> bool {
+        self.released || received > 0
+    }
+
+    /// Whether a request begins with a segment of a client that has read `acknowledged` response bytes.
+    const fn begins(&self, acknowledged: u64) -> bool {
+        let reads = acknowledged > self.last_acknowledged;
+        match self.seeking {
+            Some(_) => reads && self.tail_pushed && !self.behind_gap,
+            None => reads || !self.started,
         }
     }
 
@@ -225,11 +246,15 @@ enum Release {
 impl Protocol for Transparent {
     fn on_request(&mut self, len: usize, info: SegmentInfo, exchange: &mut Exchange<'_>) {
         let start = exchange.captured_end() - len as u64;
-        if !self.started || info.acknowledged > self.last_acknowledged {
+        let begins = self.begins(info.acknowledged);
+        self.behind_gap = false;
+        self.tail_pushed = info.pushed;
+        if begins {
             self.begin_turn(info.acknowledged, start, exchange);
-        } else if self.writes_in_turn > 0 {
+        } else if self.writes_in_turn > 0 && self.seeking.is_none() {
             self.pipelines = true;
         }
+        self.last_acknowledged = info.acknowledged.max(self.last_acknowledged);
         self.writes_in_turn += u32::from(info.pushed);
         if self.tail_released {
             let Some(reason) = self.seeking else { return exchange.forward(len, boundary(info.pushed)) };
@@ -262,22 +287,31 @@ impl Protocol for Transparent {
     }
 
     fn on_cut(&mut self, info: SegmentInfo, reason: EndReason, exchange: &mut Exchange<'_>) {
-        if info.acknowledged > self.last_acknowledged {
+        if self.begins(info.acknowledged) {
             self.begin_turn(info.acknowledged, exchange.captured_end(), exchange);
         }
         self.on_gap(reason, exchange);
+        // Where the segment ended is known, so what follows begins where it seems to.
+        self.behind_gap = false;
+        self.tail_pushed = info.pushed;
     }
 
     fn on_gap(&mut self, reason: EndReason, exchange: &mut Exchange<'_>) {
-        if !self.started {
-            // The first request's beginning is what is missing.
-            self.begin_turn(0, exchange.captured_end(), exchange);
-        }
         self.seeking = Some(reason);
-        exchange.give_up_last_request(reason);
+        self.behind_gap = true;
+        self.started = true;
+        // What the client read may have answered what is missing: it is owed by nobody.
+        self.released = true;
         if let Some(turn) = self.held.back_mut() {
             turn.void = true;
+        } else {
+            self.tail_released = true;
+            if self.tail_pushed && exchange.is_last_request_answered() || exchange.has_no_request() {
+                // What is missing belongs to another request. Nobody knows to how many: it counts as one.
+                exchange.begin_request(exchange.captured_end());
+            }
         }
+        exchange.give_up_last_request(reason);
         self.release_held(exchange);
     }
 

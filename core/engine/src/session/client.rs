@@ -37,6 +37,8 @@ pub(super) struct Client {
     pub(super) round_trip: Option<Duration>,
     end: Option<(u64, ClientEnd)>,
     end_reported: bool,
+    /// How far the client has sent, by the numbers of its acknowledgements: it may have sent what was not captured.
+    sent: u64,
     /// When the oldest missing byte was first missed.
     pub(super) gap_since: Option<Instant>,
 }
@@ -91,6 +93,7 @@ impl Client {
             round_trip: None,
             end: None,
             end_reported: false,
+            sent: 0,
             gap_since: None,
         }
     }
@@ -103,6 +106,11 @@ impl Client {
         self.window
     }
 
+    /// Whether the client's end was reached.
+    pub(super) const fn is_over(&self) -> bool {
+        self.end_reported
+    }
+
     /// Bytes held out of order.
     pub(super) const fn held_bytes(&self) -> usize {
         self.assembler.early_bytes()
@@ -113,6 +121,11 @@ impl Client {
         let next = self.assembler.next_offset();
         let start = segment.seq.unwrap(self.isn + 1 + next as u32, next);
         (start + segment.payload_len as i64).max(0) as u64
+    }
+
+    /// Whether bytes before stream offset `offset` wait for a gap to be filled.
+    pub(super) fn has_gap_before(&self, offset: u64) -> bool {
+        self.assembler.has_gap_before(offset)
     }
 
     /// Forgets bytes that are of no use any more.
@@ -143,6 +156,9 @@ impl Client {
         let offset = first_number.unwrap(self.isn + 1 + next as u32, next);
         let info = self.info_of(segment, captured_at_nanos);
         self.note_end(segment, offset);
+        if segment.payload_len == 0 && !is_syn && !segment.flags.contains(TcpFlags::RST) {
+            self.sent = self.sent.max(offset.max(0) as u64).min(self.end.map_or(u64::MAX, |(end, _)| end));
+        }
         let arrival = (segment.payload_len > 0)
             .then(|| self.assembler.insert(offset, segment.payload, segment.payload_len, info, deliver));
         self.note_gap(now);
@@ -196,7 +212,8 @@ impl Client {
     /// Notes since when something is missing.
     pub(super) fn note_gap(&mut self, now: Instant) {
         let next = self.assembler.next_offset();
-        let missing = self.assembler.has_gap() || self.end.is_some_and(|(offset, _)| offset > next);
+        let ahead = self.sent > next || self.end.is_some_and(|(offset, _)| offset > next);
+        let missing = self.assembler.has_gap() || ahead;
         if !missing {
             self.gap_since = None;
         } else if self.gap_since.is_none() {
@@ -232,7 +249,8 @@ impl Client {
         match cut_at {
             Some(resume) => self.assembler.resume_at(resume, &mut deliver),
             // The protocol looks for its own safe place to go on; all that is known here is the order.
-            None => self.assembler.skip_gap(&mut deliver),
+            None if self.assembler.has_gap() => self.assembler.skip_gap(&mut deliver),
+            None => self.assembler.resume_at(self.sent, &mut deliver),
         }
         if let Some((offset, end)) = self.end
             && offset > self.assembler.next_offset()

@@ -63,6 +63,11 @@ impl Assembler {
         !self.early.is_empty()
     }
 
+    /// Whether bytes before `offset` wait for a gap to be filled.
+    pub fn has_gap_before(&self, offset: u64) -> bool {
+        self.early.first().is_some_and(|early| early.offset < offset)
+    }
+
     /// Takes one segment that starts at stream offset `offset` (negative when before the stream's first byte) and was
     /// `wire_len` bytes long on the wire, of which `bytes` were captured. New bytes go to `deliver`, in order, with the
     /// information of the segment that they came in.

@@ -17,7 +17,8 @@ const SYN_TRIES: u32 = 5;
 /// How long an ended connection answers what still comes from the target. Far shorter than the 2 MSL of RFC 9293: the
 /// address and port of a client that comes back are given out anew only after it, or to another port.
 pub const LINGER: Duration = Duration::from_millis(750);
-/// How long the target may take to close after we did, before the connection is reset (as kernels do in FIN-WAIT-2).
+/// How long the target may take to acknowledge our FIN, or to close after it did, before the connection is reset (as kernels
+/// do in FIN-WAIT-2, and with connections that no program has any more).
 const FIN_WAIT: Duration = Duration::from_secs(60);
 /// Segment size for a target that announces none (RFC 9293, section 3.7.1).
 const DEFAULT_MSS_V4: u64 = 536;
@@ -511,6 +512,13 @@ impl Connection {
         }
     }
 
+    /// Until when the target may take to acknowledge our FIN with nothing else to acknowledge, or to close after it did.
+    fn close_until(&self) -> Option<Instant> {
+        let only_fin = self.sender.is_closing() && self.sender.is_drained() && !self.sender.is_closed();
+        let unacknowledged = self.sender.waiting_since().filter(|_| only_fin).map(|since| since + FIN_WAIT);
+        self.fin_wait_until.or(unacknowledged)
+    }
+
     /// When [`Connection::on_timer`] is due.
     pub fn deadline(&self) -> Option<Instant> {
         match self.phase {
@@ -520,7 +528,7 @@ impl Connection {
                     AckState::Delayed(at) => Some(at),
                     AckState::None | AckState::Now => None,
                 };
-                [self.sender.deadline(), ack, self.fin_wait_until].into_iter().flatten().min()
+                [self.sender.deadline(), ack, self.close_until()].into_iter().flatten().min()
             }
             Phase::Lingering { until, .. } => Some(until),
             Phase::Closed => None,
@@ -545,7 +553,7 @@ impl Connection {
                     TimerOutcome::Probe => effect.probe = true,
                     TimerOutcome::None => {}
                 }
-                if self.fin_wait_until.is_some_and(|at| at <= now) {
+                if self.close_until().is_some_and(|at| at <= now) {
                     self.abort(now);
                 }
             }
