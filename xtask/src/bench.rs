@@ -14,7 +14,7 @@ use tcpcopy_lab::host::RunningHost;
 use tcpcopy_lab::http::{HttpLoad, HttpRequest};
 use tcpcopy_lab::httpd::HttpServer;
 use tcpcopy_lab::load::{Connections, RedisLoad};
-use tcpcopy_lab::process::Usage;
+use tcpcopy_lab::process::{Process, Usage};
 use tcpcopy_lab::redis::RedisServer;
 use tcpcopy_lab::wait::wait_until;
 use tcpcopy_lab::{Family, Host, Lab, LabOptions, Replay, ReplayOptions, programs, tools};
@@ -99,7 +99,7 @@ fn workloads() -> Vec<Workload> {
             "set 1 MiB",
             Load::Redis(RedisLoad { value_bytes: 1 << 20, ..RedisLoad::new(redis, 2, 200) }),
         ),
-        absolute("http keep-alive", web(HttpRequest::Get { path: "/bytes/200" }, 50, 50_000)),
+        absolute("http keep-alive", web(HttpRequest::Get { path: "/bytes/200" }, 50, 100_000)),
         to_floor("http get 100 kB", web(HttpRequest::Get { path: "/bytes/100000" }, 20, 10_000)),
         to_floor("http post 20 kB", web(HttpRequest::Post { bytes: 20_000 }, 20, 10_000)),
     ]
@@ -325,6 +325,8 @@ fn forwarded(workload: &Workload, forwarder: &Path) -> Result<Usage> {
     let mut command = Command::new(forwarder);
     let target = Host::Target.socket(Family::V4, workload.port());
     command.args(["-x", &format!("{}-{target}", workload.port())]);
+    // Nothing holds the clients of the floor back. A floor that lost packets would be too low, and its memory is no floor.
+    command.args(["--ring", "256"]);
     let mut process = online.spawn("forwarder", command)?;
     wait_until("the forwarder to capture", Duration::from_secs(10), || {
         process.check_running()?;
@@ -332,12 +334,22 @@ fn forwarded(workload: &Workload, forwarder: &Path) -> Result<Usage> {
     })?;
     let before = process.usage()?;
     workload.run(&lab)?;
-    // What is left in its ring belongs to the cost.
-    std::thread::sleep(Duration::from_millis(500));
+    // What it still has to send belongs to the cost.
+    await_rest(&process)?;
     let usage = since(process.usage()?, before);
     process.interrupt(Duration::from_secs(10))?;
     check_forwarded(&process.output())?;
     Ok(usage)
+}
+
+/// Waits until a process has rested for a while.
+fn await_rest(process: &Process) -> Result<()> {
+    let mut before = process.usage()?.cpu;
+    wait_until("the forwarder to have sent everything", Duration::from_secs(60), || {
+        std::thread::sleep(Duration::from_millis(300));
+        let now = process.usage()?.cpu;
+        Ok(std::mem::replace(&mut before, now) == now)
+    })
 }
 
 /// A floor that lost packets would be too low.

@@ -6,6 +6,7 @@
 //!
 //! It ends after `--seconds`, or by SIGTERM or SIGINT, and writes one line of JSON.
 
+use std::collections::VecDeque;
 use std::error::Error;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
@@ -32,6 +33,8 @@ const NAPPING: Duration = Duration::from_millis(1);
 const LONGEST_SLEEP: Duration = Duration::from_millis(250);
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(20);
 const CAPTURE_BATCH: usize = 512;
+const SEND_BATCH: usize = 256;
+const RING_PRESSURE: f32 = 0.25;
 const SNAP_LEN: usize = 65_535 + 64;
 
 const TCP: u8 = 6;
@@ -39,21 +42,23 @@ const TCP_HEADER: usize = 20;
 /// FIN and PSH, which belong to the last piece of a packet that is cut.
 const LAST_ONLY: u8 = 0x01 | 0x08;
 
-const USAGE: &str = "usage: forwarder -x PORT-TARGET:PORT [--seconds N]";
+const USAGE: &str = "usage: forwarder -x PORT-TARGET:PORT [--seconds N] [--ring MIB]";
 
 struct Options {
     online_port: u16,
     target: Endpoint,
     seconds: Option<u64>,
+    ring_bytes: Option<usize>,
 }
 
 impl Options {
     fn parse(mut words: impl Iterator<Item = String>) -> Option<Self> {
-        let (mut transfer, mut seconds) = (None, None);
+        let (mut transfer, mut seconds, mut ring_bytes) = (None, None, None);
         while let Some(word) = words.next() {
             match word.as_str() {
                 "-x" => transfer = Some(words.next()?),
                 "--seconds" => seconds = Some(words.next()?.parse().ok()?),
+                "--ring" => ring_bytes = Some(words.next()?.parse::<usize>().ok()?.checked_mul(1 << 20)?),
                 _ => return None,
             }
         }
@@ -62,7 +67,7 @@ impl Options {
         let (addr, port) = target.rsplit_once(':')?;
         let addr: IpAddr = addr.trim_matches(['[', ']']).parse().ok()?;
         let target = Endpoint::new(addr, port.parse().ok()?);
-        Some(Self { online_port: online_port.parse().ok()?, target, seconds })
+        Some(Self { online_port: online_port.parse().ok()?, target, seconds, ring_bytes })
     }
 }
 
@@ -85,7 +90,9 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let _ = poll::set_timer_slack(Duration::from_micros(1));
     let expression = capture_expression(&[(None, options.online_port)], None);
     let filter = Filter::compile(&expression, FilterLink::Raw, SNAP_LEN as u32)?;
-    let mut source = RingCapture::open(&RingOptions { snap_len: SNAP_LEN, ..RingOptions::new(filter) })?;
+    let mut ring = RingOptions { snap_len: SNAP_LEN, ..RingOptions::new(filter) };
+    ring.ring_bytes = options.ring_bytes.unwrap_or(ring.ring_bytes);
+    let mut source = RingCapture::open(&ring)?;
     let mut sink = RawSocketSink::open()?;
     let mut forwarder = Forwarder::new(options.target)?;
 
@@ -102,7 +109,11 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     loop {
         let now = clock::monotonic();
         let captured = source.drain(CAPTURE_BATCH, &mut |frame| forwarder.take(frame))?;
-        forwarder.send(&mut sink);
+        // What waits is kept here rather than in the ring, where it would be lost.
+        let under_pressure = captured == CAPTURE_BATCH && source.fill_ratio() > RING_PRESSURE;
+        if !under_pressure {
+            forwarder.send(&mut sink);
+        }
         if now >= next_signal_check {
             next_signal_check = now + SIGNAL_INTERVAL;
             if signals.take()?.is_some() || end.is_some_and(|end| end <= now) {
@@ -112,7 +123,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         if captured > 0 {
             last_activity = now;
         }
-        if captured == CAPTURE_BATCH {
+        if captured == CAPTURE_BATCH || forwarder.has_backlog() {
             continue;
         }
         if clock::monotonic().saturating_since(last_activity) < NAPPING {
@@ -153,7 +164,10 @@ fn print_totals(forwarder: &Forwarder, source: &mut RingCapture, elapsed: Durati
 struct Forwarder {
     target: Endpoint,
     mtu: usize,
-    batch: PacketBatch,
+    /// What is to be sent, [`SEND_BATCH`] packets or a few more in each.
+    waiting: VecDeque<PacketBatch>,
+    /// Empty batches, to be used again.
+    spare: Vec<PacketBatch>,
     failures: Vec<SendFailure>,
     unusable: u64,
     packets: u64,
@@ -167,7 +181,8 @@ impl Forwarder {
         Ok(Self {
             target,
             mtu: path_mtu(target.addr)? as usize,
-            batch: PacketBatch::new(),
+            waiting: VecDeque::new(),
+            spare: Vec::new(),
             failures: Vec::new(),
             unusable: 0,
             packets: 0,
@@ -198,12 +213,16 @@ impl Forwarder {
         let headers = packet.get(..ip.header_len + tcp_header)?;
         let payload = ip.payload.get(tcp_header..)?;
         let room = self.mtu.checked_sub(headers.len()).filter(|room| *room > 0)?;
+        if self.waiting.back().is_none_or(|batch| batch.len() >= SEND_BATCH) {
+            self.waiting.push_back(self.spare.pop().unwrap_or_default());
+        }
+        let batch = self.waiting.back_mut()?;
         let mut at = 0;
         loop {
             let piece = &payload[at..payload.len().min(at + room)];
             let is_last = at + piece.len() == payload.len();
             let target = self.target;
-            self.batch.push(target, 0, 0, |out| {
+            batch.push(target, 0, 0, |out| {
                 let start = out.len();
                 out.extend_from_slice(headers);
                 out.extend_from_slice(piece);
@@ -217,16 +236,19 @@ impl Forwarder {
     }
 
     fn send(&mut self, sink: &mut RawSocketSink) {
-        if self.batch.is_empty() {
-            return;
-        }
+        let Some(mut batch) = self.waiting.pop_front() else { return };
         self.failures.clear();
-        sink.send(&self.batch, &mut self.failures);
-        self.packets += self.batch.len() as u64;
-        self.bytes += self.batch.bytes().len() as u64;
+        sink.send(&batch, &mut self.failures);
+        self.packets += batch.len() as u64;
+        self.bytes += batch.bytes().len() as u64;
         self.batches += 1;
         self.failed += self.failures.len() as u64;
-        self.batch.clear();
+        batch.clear();
+        self.spare.push(batch);
+    }
+
+    fn has_backlog(&self) -> bool {
+        !self.waiting.is_empty()
     }
 }
 
