@@ -328,10 +328,7 @@ fn forwarded(workload: &Workload, forwarder: &Path) -> Result<Usage> {
     // Nothing holds the clients of the floor back. A floor that lost packets would be too low, and its memory is no floor.
     command.args(["--ring", "256"]);
     let mut process = online.spawn("forwarder", command)?;
-    wait_until("the forwarder to capture", Duration::from_secs(10), || {
-        process.check_running()?;
-        Ok(online.packet_sockets()? > 0)
-    })?;
+    process.wait_for_line("forwarding", Duration::from_secs(10))?;
     let before = process.usage()?;
     workload.run(&lab)?;
     // What it still has to send belongs to the cost.

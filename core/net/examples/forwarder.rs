@@ -4,7 +4,7 @@
 //! into each captured packet, checksums are made anew, and the packet is sent. No connection comes of it; the target resets
 //! them all, and the resets go where its replies go. `cargo xtask bench` runs it.
 //!
-//! It ends after `--seconds`, or by SIGTERM or SIGINT, and writes one line of JSON.
+//! It says when it is ready, ends after `--seconds` or by SIGTERM or SIGINT, and then writes one line of JSON.
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -103,6 +103,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     }
     poller.add(signals.as_raw_fd(), 1, Interest::Readable)?;
 
+    println!("forwarding port {} to {}", options.online_port, options.target);
     let started = clock::monotonic();
     let end = options.seconds.map(|seconds| started + Duration::from_secs(seconds));
     let (mut last_activity, mut next_signal_check) = (Instant::ZERO, Instant::ZERO);
