@@ -93,9 +93,10 @@ fn show_one_client(lab: &Lab, online: &RedisServer<'_>, target: &RedisServer<'_>
     })?;
     let left = monitors.0.wait_for(count, Duration::from_secs(10))?;
     let right = monitors.1.wait_for(count, Duration::from_secs(10)).context("waiting for the target")?;
-    println!("    {:<62} target's MONITOR", "online's MONITOR");
+    let width = left.iter().map(String::len).max().unwrap_or_default();
+    println!("    {:<width$}   target's MONITOR", "online's MONITOR");
     for (left, right) in left.iter().zip(&right) {
-        println!("    {left:<62} {right}");
+        println!("    {left:<width$}   {right}");
     }
     Ok(())
 }

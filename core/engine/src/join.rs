@@ -43,9 +43,17 @@ pub struct Strangers {
 
 impl Strangers {
     /// Looks at a segment that belongs to no session.
-    pub fn observe(&mut self, client: Endpoint, online: Endpoint, segment: &TcpSegment<'_>, now: Instant) -> Sighting {
+    pub fn observe(
+        &mut self,
+        client: Endpoint,
+        online: Endpoint,
+        segment: &TcpSegment<'_>,
+        now: Instant,
+    ) -> Sighting {
         let key = (client, online);
-        if segment.flags.intersects(TcpFlags::RST.with(TcpFlags::FIN)) || !segment.flags.contains(TcpFlags::ACK) {
+        if segment.flags.intersects(TcpFlags::RST.with(TcpFlags::FIN))
+            || !segment.flags.contains(TcpFlags::ACK)
+        {
             self.table.remove(&key);
             return Sighting::Nothing;
         }

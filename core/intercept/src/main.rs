@@ -6,6 +6,7 @@ mod capture;
 mod connection;
 mod host;
 mod options;
+mod pace;
 mod relays;
 mod report;
 mod server;
@@ -62,7 +63,9 @@ fn complain(error: &anyhow::Error) {
         None.or_else(|| cause.downcast_ref::<Hinted>().map(|error| error.hint.clone()))
             .or_else(|| cause.downcast_ref::<CaptureError>().and_then(CaptureError::hint))
             .or_else(|| cause.downcast_ref::<FilterError>().map(|error| error.hint().to_owned()))
-            .or_else(|| cause.downcast_ref::<ProcessError>().and_then(|error| error.hint().map(str::to_owned)))
+            .or_else(|| {
+                cause.downcast_ref::<ProcessError>().and_then(|error| error.hint().map(str::to_owned))
+            })
     });
     if let Some(hint) = hint {
         eprintln!("hint: {hint}");

@@ -165,6 +165,10 @@ impl Options {
                     .into(),
             );
         }
+        if self.daemon && self.log_file.is_none() {
+            remarks
+                .push("messages are lost from here on: give -l <file> to keep them in the background".into());
+        }
         Ok(Settings {
             interfaces: self.interfaces.into_iter().filter(|name| !name.is_empty()).collect(),
             filter: self.filter,
@@ -283,7 +287,20 @@ mod tests {
     #[test]
     fn options_of_tcpcopys_intercept_are_understood() {
         let found = settings(
-            &["-i", "eth0,eth1", "-F", "tcp and src port 80", "-n", "16", "-p", "4000", "-s", "1000", "--single", "-c"],
+            &[
+                "-i",
+                "eth0,eth1",
+                "-F",
+                "tcp and src port 80",
+                "-n",
+                "16",
+                "-p",
+                "4000",
+                "-s",
+                "1000",
+                "--single",
+                "-c",
+            ],
             None,
         )
         .unwrap();

@@ -176,12 +176,18 @@ impl Outbox {
     ///
     /// A request can't have reached the target when none of its bytes was acknowledged and each was sent once at most: an
     /// acknowledgement would have come before, or with, the news that ended the connection.
-    pub fn connection_lost(&mut self, connection: &mut Connection, reason: EndReason, counters: &mut Counters) {
+    pub fn connection_lost(
+        &mut self,
+        connection: &mut Connection,
+        reason: EndReason,
+        counters: &mut Counters,
+    ) {
         self.settle(connection, counters);
         let sender = connection.sender();
         let acknowledged = sender.acknowledged();
         let established = connection.established_at().is_some();
-        let is_safe = |start: u64| start >= acknowledged && (!established || !sender.was_sent_again_from(start));
+        let is_safe =
+            |start: u64| start >= acknowledged && (!established || !sender.was_sent_again_from(start));
         let keep_from = self
             .entries
             .iter()

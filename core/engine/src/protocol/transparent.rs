@@ -144,7 +144,9 @@ impl Transparent {
         let release = match end {
             _ if self.policy == WaitPolicy::Never && end == ClientEnd::Finished => Release::Now,
             ClientEnd::Finished if acknowledged <= self.last_acknowledged => Release::Now,
-            ClientEnd::Finished if exchange.unanswered() == 0 && exchange.received() == self.received_at_release => {
+            ClientEnd::Finished
+                if exchange.unanswered() == 0 && exchange.received() == self.received_at_release =>
+            {
                 // Nothing is owed: the client read something that the target does not send.
                 Release::Now
             }

@@ -147,9 +147,8 @@ impl Client {
             captured_at_nanos,
         };
         self.note_end(segment, offset);
-        let arrival = (segment.payload_len > 0).then(|| {
-            self.assembler.insert(offset, segment.payload, segment.payload_len, info, deliver)
-        });
+        let arrival = (segment.payload_len > 0)
+            .then(|| self.assembler.insert(offset, segment.payload, segment.payload_len, info, deliver));
         self.note_gap(now);
         Taken { arrival, ended: self.reach_end(info) }
     }

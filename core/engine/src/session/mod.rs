@@ -197,7 +197,9 @@ impl Session {
     }
 
     fn is_ready_for_request(&self) -> bool {
-        self.established && !self.outbox.has_work() && self.connection.as_ref().is_some_and(|c| c.accepts_data())
+        self.established
+            && !self.outbox.has_work()
+            && self.connection.as_ref().is_some_and(|c| c.accepts_data())
     }
 
     /// The client's address and port began another connection. This one ends when everything captured is delivered.
@@ -285,7 +287,8 @@ impl Session {
             };
             let gap = self.client.gap_since.map(|since| since + GAP_PATIENCE);
             let retry = self.retry_at.filter(|_| self.outbox.staged_len() > 0);
-            deadline = [deadline, self.outbox.timer(), gap, retry, Some(patience)].into_iter().flatten().min();
+            deadline =
+                [deadline, self.outbox.timer(), gap, retry, Some(patience)].into_iter().flatten().min();
         }
         deadline
     }

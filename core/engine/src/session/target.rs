@@ -31,7 +31,12 @@ pub(super) struct Outgoing<'a> {
 }
 
 /// Appends what `connection` may send now.
-pub(super) fn transmit(connection: &mut Connection, limit: usize, out: Outgoing<'_>, now: Instant) -> Limited {
+pub(super) fn transmit(
+    connection: &mut Connection,
+    limit: usize,
+    out: Outgoing<'_>,
+    now: Instant,
+) -> Limited {
     let Outgoing { batch, counters, session, fresh_at } = out;
     let target = connection.flow().target;
     connection.transmit(now, limit, |segment, payload, kind| {

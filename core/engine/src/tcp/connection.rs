@@ -350,7 +350,8 @@ impl Connection {
         // Scaling is in force only if both sides offered it (RFC 7323, section 2.2).
         self.scaled = self.options.window_scale.is_some() && reply.options.window_scale.is_some();
         self.peer_scale = if self.scaled { reply.options.window_scale.unwrap_or(0) } else { 0 };
-        let default_mss = if self.options.flow.client.addr.is_ipv4() { DEFAULT_MSS_V4 } else { DEFAULT_MSS_V6 };
+        let default_mss =
+            if self.options.flow.client.addr.is_ipv4() { DEFAULT_MSS_V4 } else { DEFAULT_MSS_V6 };
         let announced = reply.options.mss.filter(|mss| *mss > 0).map_or(default_mss, u64::from);
         let options = if self.timestamps { TIMESTAMPS_LEN } else { 0 };
         // RFC 6691: the announced MSS counts no options.
@@ -450,8 +451,7 @@ impl Connection {
         let offset = self.receiver.next() as i64 + i64::from(ahead);
         let fin = if reply.flags.contains(TcpFlags::FIN) { Fin::Yes } else { Fin::No };
         let window = u64::from(self.options.window);
-        let received =
-            self.receiver.on_segment(offset, u64::from(reply.payload_len), fin, window, now);
+        let received = self.receiver.on_segment(offset, u64::from(reply.payload_len), fin, window, now);
         progress.response = received.bytes;
         progress.pushed = received.bytes > 0 && reply.flags.contains(TcpFlags::PSH);
         progress.target_closed = received.fin && !finished_before;
@@ -616,10 +616,7 @@ impl Connection {
             mss: Some(self.options.mss),
             window_scale: self.options.window_scale,
             sack_permitted: self.options.sack_permitted,
-            timestamps: self
-                .options
-                .timestamps
-                .then(|| Timestamps { value: self.timestamp(now), echo: 0 }),
+            timestamps: self.options.timestamps.then(|| Timestamps { value: self.timestamp(now), echo: 0 }),
             ..TcpOptions::default()
         };
         emit(&segment, [&[], &[]], Emitted::Syn);
@@ -645,7 +642,13 @@ impl Connection {
         self.irs + 1 + self.receiver.next() as u32
     }
 
-    fn segment(&mut self, seq: SeqNumber, flags: TcpFlags, ack: Option<SeqNumber>, now: Instant) -> OutgoingSegment {
+    fn segment(
+        &mut self,
+        seq: SeqNumber,
+        flags: TcpFlags,
+        ack: Option<SeqNumber>,
+        now: Instant,
+    ) -> OutgoingSegment {
         self.identification = self.identification.wrapping_add(1);
         let scale = if self.scaled { self.options.window_scale.unwrap_or(0) } else { 0 };
         let timestamps = (self.timestamps && !flags.contains(TcpFlags::RST))

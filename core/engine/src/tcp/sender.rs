@@ -367,7 +367,14 @@ impl Sender {
     pub fn poll(&mut self, now: Instant) -> Option<Plan> {
         if self.probe_due {
             self.probe_due = false;
-            return Some(Plan { offset: self.una, len: 0, push: false, fin: false, again: false, probe: true });
+            return Some(Plan {
+                offset: self.una,
+                len: 0,
+                push: false,
+                fin: false,
+                again: false,
+                probe: true,
+            });
         }
         if let Some(plan) = self.poll_hole(now) {
             return Some(plan);

@@ -15,9 +15,17 @@ pub(crate) enum Forked {
 
 /// Forks, which is refused when the process has more than one thread: only the calling one would live on in the child.
 pub(crate) fn fork() -> io::Result<Forked> {
-    let threads = std::fs::read_dir("/proc/self/task")?.count();
-    if threads != 1 {
-        return Err(io::Error::other(format!("{threads} threads are running")));
+    // A thread that has just been joined may be listed for a moment longer.
+    let mut tries = 0;
+    loop {
+        match std::fs::read_dir("/proc/self/task")?.count() {
+            1 => break,
+            threads if tries == 50 => {
+                return Err(io::Error::other(format!("{threads} threads are running")));
+            }
+            _ => std::thread::sleep(Duration::from_millis(1)),
+        }
+        tries += 1;
     }
     // SAFETY: there is only this thread (checked above), so no lock can be held by one that the child lacks.
     match check(unsafe { libc::fork() })? {
