@@ -6,7 +6,6 @@ mod capture;
 mod connection;
 mod host;
 mod options;
-mod pace;
 mod relays;
 mod report;
 mod server;
@@ -80,6 +79,11 @@ fn run(settings: &Settings) -> anyhow::Result<()> {
         Place::Foreground => None,
     };
     start_log(settings)?;
+    if settings.nice != 0
+        && let Err(error) = process::set_priority(settings.nice)
+    {
+        tracing::info!("priority stays as it is: nice {}: {error}", settings.nice);
+    }
     let facts = host::facts(&settings.interfaces);
     for remark in &settings.remarks {
         tracing::info!("{remark}");

@@ -1,11 +1,10 @@
 //! The loop: one thread that waits for packets, connections and signals.
 //!
 //! While packets come fast, the loop naps between looks at the ring, so that one wake-up and one write serve several replies
-//! ([`crate::pace`]); otherwise the kernel wakes it for each.
+//! ([`tcpcopy_net::pace`]); otherwise the kernel wakes it for each.
 
 use crate::capture::{Capture, DrainOutcome};
 use crate::options::Settings;
-use crate::pace::Pace;
 use crate::relays::{Now, Relays, is_passing};
 use crate::report::Report;
 use anyhow::Context;
@@ -16,6 +15,7 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use tcpcopy_engine::relay::hello::AssistantFacts;
 use tcpcopy_engine::time::{Duration, Instant};
+use tcpcopy_net::pace::Pace;
 use tcpcopy_net::poll::{Event, Events, Interest, Poller};
 use tcpcopy_net::signals::{SIGINT, SIGTERM, Signals};
 use tcpcopy_net::source::Readiness;
@@ -23,6 +23,8 @@ use tcpcopy_net::{clock, process};
 
 /// Frames taken before connections get their turn.
 const DRAIN_LIMIT: usize = 1024;
+/// Longest rest while replies come fast: what one may be late for the sake of fewer wake-ups and writes.
+const LONGEST_NAP: Duration = Duration::from_micros(200);
 const PEER_STATS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Poller tokens; connections use numbers far below.
@@ -76,7 +78,7 @@ impl Server {
             capture,
             relays: Relays::new(settings, facts),
             started: now,
-            pace: Pace::default(),
+            pace: Pace::new(LONGEST_NAP),
             next_peer_stats: now,
             next_report: settings.stats_interval.map(|interval| now + interval),
             report_interval: settings.stats_interval,

@@ -117,7 +117,7 @@ fn raise_priority(nice: i8) {
     if nice == 0 {
         return;
     }
-    if let Err(error) = rustix::process::setpriority_process(None, i32::from(nice)) {
+    if let Err(error) = process::set_priority(nice) {
         tracing::info!("priority stays as it is: nice {nice}: {error}");
     }
 }
@@ -394,7 +394,8 @@ fn open_sources(settings: &Settings, count: usize) -> anyhow::Result<Vec<Box<dyn
                 expression: expression.to_owned(),
                 buffer_mib: u32::try_from(capture.buffer_bytes >> 20).unwrap_or(u32::MAX),
                 snap_len: capture.snapshot.map_or(0, std::num::NonZeroU32::get),
-                delivery: Delivery::Immediate,
+                // Immediate delivery gives each packet a slot of the largest size, so that a burst soon finds none free.
+                delivery: Delivery::Buffered,
             };
             if capture.interfaces.is_empty() {
                 options.interface = "any".to_owned();

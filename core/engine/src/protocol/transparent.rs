@@ -22,6 +22,9 @@ const QUIET_MAX: Duration = Duration::from_millis(50);
 /// How long a client's reset waits for the answer of the last request, once that has arrived.
 const RESET_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long a target must be silent before the next request goes, when it is unclear how many of several it has answered.
+const UNCLEAR_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Whether requests wait for the answers that their clients waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum WaitPolicy {
@@ -40,6 +43,7 @@ struct Turn {
     waits: bool,
     /// Pieces captured so far: length, and whether a write of the client ended there.
     pieces: VecDeque<(u32, bool)>,
+    /// Given up, perhaps before any byte of it was known.
     void: bool,
 }
 
@@ -59,11 +63,15 @@ pub struct Transparent {
     pipelines: bool,
     writes_in_turn: u32,
     received_at_release: u64,
+    /// Whether any turn was released: before that a server that speaks first is waited for.
+    released: bool,
+    /// Response bytes that the client had read when it started the turn released last.
+    released_acknowledged: u64,
     pushed: bool,
     last_response: Option<Instant>,
     end: Option<(ClientEnd, u64, Option<Instant>)>,
-    /// After a gap nothing is safe until the client has read something.
-    seeking: bool,
+    /// After a gap, and for its reason, nothing is safe until the client has read something.
+    seeking: Option<EndReason>,
 }
 
 impl Transparent {
@@ -79,10 +87,12 @@ impl Transparent {
             pipelines: false,
             writes_in_turn: 0,
             received_at_release: 0,
+            released: false,
+            released_acknowledged: 0,
             pushed: false,
             last_response: None,
             end: None,
-            seeking: false,
+            seeking: None,
         }
     }
 
@@ -97,9 +107,18 @@ impl Transparent {
         let silent_since = self.last_response.unwrap_or(exchange.now());
         let quiet = Self::quiet(exchange);
         match received.cmp(&expected) {
-            std::cmp::Ordering::Less if received > self.received_at_release && exchange.unanswered() == 0 => {
-                // Shorter than the original, if it has ended. Without PSH more is likely to come.
-                Release::At(silent_since + if self.pushed { quiet } else { quiet * 8 })
+            std::cmp::Ordering::Less if self.released && exchange.unanswered() == 0 => {
+                match self.last_response {
+                    // Shorter than the original, if it has ended. Without PSH more is likely to come.
+                    Some(at) => Release::At(at + if self.pushed { quiet } else { quiet * 8 }),
+                    // What the client waited for was given up, or belongs to a connection that is gone.
+                    None => Release::Now,
+                }
+            }
+            // Several requests are on their way, and less came back than they are known to have been answered with: perhaps one
+            // reply answered more than one of them.
+            std::cmp::Ordering::Less if received > self.received_at_release && exchange.is_drained() => {
+                Release::At(silent_since + UNCLEAR_PATIENCE)
             }
             std::cmp::Ordering::Less => Release::Never,
             std::cmp::Ordering::Equal | std::cmp::Ordering::Greater if self.pushed || received == 0 => {
@@ -109,10 +128,23 @@ impl Transparent {
         }
     }
 
+    /// Starts a turn, whose first byte is the captured one at `offset`, of a client that had read `acknowledged` bytes.
+    fn begin_turn(&mut self, acknowledged: u64, offset: u64, exchange: &mut Exchange<'_>) {
+        let waits = acknowledged > self.last_acknowledged;
+        self.held.push_back(Turn { acknowledged, waits, pieces: VecDeque::new(), void: false });
+        self.seeking = None;
+        self.tail_released = false;
+        self.writes_in_turn = 0;
+        self.started = true;
+        self.last_acknowledged = acknowledged.max(self.last_acknowledged);
+        exchange.begin_request(offset);
+    }
+
     fn release_held(&mut self, exchange: &mut Exchange<'_>) {
         exchange.set_timer(None);
         while let Some(turn) = self.held.front() {
-            if turn.waits && !turn.void && self.policy == WaitPolicy::LikeClient {
+            let void = turn.void || exchange.next_is_given_up();
+            if turn.waits && !void && self.policy == WaitPolicy::LikeClient {
                 match self.release_time(turn.acknowledged, exchange) {
                     Release::Now => {}
                     Release::At(at) if at <= exchange.now() => {}
@@ -121,21 +153,27 @@ impl Transparent {
                 }
             }
             let Some(turn) = self.held.pop_front() else { return };
-            let received = exchange.received();
-            if turn.waits && (!self.pipelines || (received as i64) < turn.acknowledged as i64 + self.drift) {
-                self.drift = received as i64 - turn.acknowledged as i64;
-            }
-            self.received_at_release = received;
             self.tail_released = self.held.is_empty();
-            for (len, pushed) in turn.pieces {
-                if turn.void {
-                    exchange.drop_bytes(len as usize);
-                } else {
-                    exchange.forward(len as usize, boundary(pushed));
-                }
+            if void {
+                // The target never sees it: whoever comes next waits for the answers of what it does see.
+                self.released = true;
+                turn.pieces.iter().for_each(|(len, _)| exchange.drop_bytes(*len as usize));
+                continue;
             }
+            self.settle_drift(&turn, exchange.received());
+            turn.pieces.iter().for_each(|(len, pushed)| exchange.forward(*len as usize, boundary(*pushed)));
         }
         self.release_end(exchange);
+    }
+
+    /// Notes that `turn` goes now that `received` response bytes have come.
+    fn settle_drift(&mut self, turn: &Turn, received: u64) {
+        if turn.waits && (!self.pipelines || (received as i64) < turn.acknowledged as i64 + self.drift) {
+            self.drift = received as i64 - turn.acknowledged as i64;
+        }
+        self.received_at_release = received;
+        self.released = true;
+        self.released_acknowledged = turn.acknowledged;
     }
 
     fn release_end(&mut self, exchange: &mut Exchange<'_>) {
@@ -186,31 +224,21 @@ enum Release {
 
 impl Protocol for Transparent {
     fn on_request(&mut self, len: usize, info: SegmentInfo, exchange: &mut Exchange<'_>) {
-        let reads = info.acknowledged > self.last_acknowledged;
-        if !self.started || reads {
-            self.seeking = false;
-            self.held.push_back(Turn {
-                acknowledged: info.acknowledged,
-                waits: reads,
-                pieces: VecDeque::new(),
-                void: false,
-            });
-            self.tail_released = false;
-            self.writes_in_turn = 0;
-            self.started = true;
-            self.last_acknowledged = info.acknowledged.max(self.last_acknowledged);
-            exchange.begin_request(exchange.captured_end() - len as u64);
+        let start = exchange.captured_end() - len as u64;
+        if !self.started || info.acknowledged > self.last_acknowledged {
+            self.begin_turn(info.acknowledged, start, exchange);
         } else if self.writes_in_turn > 0 {
             self.pipelines = true;
         }
         self.writes_in_turn += u32::from(info.pushed);
         if self.tail_released {
-            if self.seeking {
-                exchange.drop_bytes(len);
-            } else {
-                exchange.forward(len, boundary(info.pushed));
+            let Some(reason) = self.seeking else { return exchange.forward(len, boundary(info.pushed)) };
+            if !exchange.last_is_given_up() {
+                // The request before the gap was complete; this is of one whose beginning is missing.
+                exchange.begin_request(start);
+                exchange.give_up_last_request(reason);
             }
-            return;
+            return exchange.drop_bytes(len);
         }
         if let Some(turn) = self.held.back_mut() {
             turn.pieces.push_back((len as u32, info.pushed));
@@ -233,25 +261,32 @@ impl Protocol for Transparent {
         }
     }
 
+    fn on_cut(&mut self, info: SegmentInfo, reason: EndReason, exchange: &mut Exchange<'_>) {
+        if info.acknowledged > self.last_acknowledged {
+            self.begin_turn(info.acknowledged, exchange.captured_end(), exchange);
+        }
+        self.on_gap(reason, exchange);
+    }
+
     fn on_gap(&mut self, reason: EndReason, exchange: &mut Exchange<'_>) {
-        self.seeking = true;
+        if !self.started {
+            // The first request's beginning is what is missing.
+            self.begin_turn(0, exchange.captured_end(), exchange);
+        }
+        self.seeking = Some(reason);
         exchange.give_up_last_request(reason);
         if let Some(turn) = self.held.back_mut() {
             turn.void = true;
         }
+        self.release_held(exchange);
     }
 
     fn on_connection_lost(&mut self, exchange: &mut Exchange<'_>) {
-        // The new connection starts with nothing received, and nothing to wait for.
+        // The new connection starts with nothing received, and owes the answers of what was put back at most.
         self.received_at_release = 0;
         self.pushed = false;
         self.last_response = None;
-        if let Some(turn) = self.held.front_mut() {
-            turn.waits = false;
-            self.drift = -(turn.acknowledged as i64);
-        } else {
-            self.drift = -(self.last_acknowledged as i64);
-        }
+        self.drift = -(self.released_acknowledged as i64);
         self.release_held(exchange);
     }
 

@@ -141,16 +141,21 @@ impl Client {
         let first_number = if is_syn { segment.seq + 1 } else { segment.seq };
         let next = self.assembler.next_offset();
         let offset = first_number.unwrap(self.isn + 1 + next as u32, next);
-        let info = SegmentInfo {
-            acknowledged: self.acknowledged_by(segment),
-            pushed: segment.flags.contains(TcpFlags::PSH),
-            captured_at_nanos,
-        };
+        let info = self.info_of(segment, captured_at_nanos);
         self.note_end(segment, offset);
         let arrival = (segment.payload_len > 0)
             .then(|| self.assembler.insert(offset, segment.payload, segment.payload_len, info, deliver));
         self.note_gap(now);
         Taken { arrival, ended: self.reach_end(info) }
+    }
+
+    /// What is known of `segment` besides its bytes.
+    pub(super) fn info_of(&self, segment: &TcpSegment<'_>, captured_at_nanos: u64) -> SegmentInfo {
+        SegmentInfo {
+            acknowledged: self.acknowledged_by(segment),
+            pushed: segment.flags.contains(TcpFlags::PSH),
+            captured_at_nanos,
+        }
     }
 
     fn note_acknowledgement(&mut self, segment: &TcpSegment<'_>, now: Instant) {
@@ -188,7 +193,8 @@ impl Client {
         }
     }
 
-    fn note_gap(&mut self, now: Instant) {
+    /// Notes since when something is missing.
+    pub(super) fn note_gap(&mut self, now: Instant) {
         let next = self.assembler.next_offset();
         let missing = self.assembler.has_gap() || self.end.is_some_and(|(offset, _)| offset > next);
         if !missing {

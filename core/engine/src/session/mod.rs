@@ -11,7 +11,7 @@ use crate::counters::EndReason;
 use crate::flow::{Endpoint, FlowKey};
 use crate::protocol::{ClientEnd, Exchange, Origin, Outbox, Protocol};
 use crate::shared::Shared;
-use crate::stream::Arrival;
+use crate::stream::{Arrival, SegmentInfo};
 use crate::tcp::connection::Limited;
 use crate::tcp::{Connection, ReplyHeader};
 use crate::time::{Duration, Instant};
@@ -20,11 +20,11 @@ use client::Client;
 use std::collections::VecDeque;
 
 /// How long missing client bytes are waited for: a real client that lost them sends them again well within.
-const GAP_PATIENCE: Duration = Duration::from_secs(5);
+const GAP_PATIENCE: Duration = Duration::from_secs(3);
 /// Segments that one session sends in one go, so that a large upload does not make the others wait.
 const SEGMENTS_PER_TURN: usize = 64;
-/// What a session costs beside the bytes it holds, roughly.
-const SESSION_COST: usize = 2048;
+/// What a session costs beside the bytes it holds, roughly: itself, its protocol, its places in the tables.
+const SESSION_COST: usize = size_of::<Session>() + 512;
 
 /// Which captured connection a session replays, and which copy of it (`-n`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -180,7 +180,8 @@ impl Session {
             Some(Arrival::Early) => counters.segments_reordered += 1,
             Some(Arrival::Cut(_)) => {
                 let end = self.client.end_of(captured.segment);
-                self.on_gap(Some(end), EndReason::CaptureTruncated, shared, now);
+                let info = self.client.info_of(captured.segment, captured.captured_at_nanos);
+                self.on_gap(Some((end, info)), EndReason::CaptureTruncated, shared, now);
             }
             Some(Arrival::InOrder) | None => {}
         }
@@ -211,9 +212,21 @@ impl Session {
         self.after_events(shared, now);
     }
 
-    fn on_gap(&mut self, resume: Option<u64>, reason: EndReason, shared: &mut Shared, now: Instant) {
+    /// Bytes of the client will never be known. With `cut`, they are those of a segment that was captured only in part: where
+    /// it ends, and what is known of it.
+    fn on_gap(
+        &mut self,
+        cut: Option<(u64, SegmentInfo)>,
+        reason: EndReason,
+        shared: &mut Shared,
+        now: Instant,
+    ) {
         self.last_failure = Some(reason);
-        self.with_protocol(shared, now, |p, exchange| p.on_gap(reason, exchange));
+        self.with_protocol(shared, now, |p, exchange| match cut {
+            Some((_, info)) => p.on_cut(info, reason, exchange),
+            None => p.on_gap(reason, exchange),
+        });
+        let resume = cut.map(|(end, _)| end);
         let Self { client, protocol, outbox, connection, .. } = self;
         let counters = &mut shared.counters;
         let ended = client.skip_gap(resume, |bytes, info| {
@@ -223,6 +236,8 @@ impl Session {
             let mut exchange = Exchange { outbox: &mut *outbox, connection, counters: &mut *counters, now };
             protocol.on_request(bytes.len(), info, &mut exchange);
         });
+        // Behind one gap there may be another.
+        client.note_gap(now);
         if let Some((end, info)) = ended {
             self.with_protocol(shared, now, |p, exchange| p.on_close(end, info, exchange));
         }
@@ -298,7 +313,9 @@ impl Session {
         let connections = [&self.connection, &self.former];
         let queued: usize = connections.into_iter().flatten().map(|c| c.sender().held_bytes()).sum();
         let delayed: usize = self.delayed.iter().map(|d| d.body.len() + size_of::<DelayedReply>()).sum();
-        SESSION_COST + self.outbox.held_bytes() + self.client.held_bytes() + queued + delayed
+        // An ended session is gone in a moment; what counts against the limit is what could be shed.
+        let own = if self.ended { 0 } else { SESSION_COST };
+        own + self.outbox.held_bytes() + self.client.held_bytes() + queued + delayed
     }
 
     /// Whether the session and its connections are gone, and nothing remembers them.
@@ -312,6 +329,11 @@ impl Session {
             return;
         }
         self.ended = true;
+        if self.client.gap_since.is_some() {
+            // What lies behind a gap was never understood; it counts as one request.
+            shared.counters.requests_captured += 1;
+            shared.counters.requests_given_up.add(EndReason::CaptureGap, 1);
+        }
         self.outbox.give_up_all(reason, &mut shared.counters);
         self.outbox.discard();
         self.delayed = VecDeque::new();

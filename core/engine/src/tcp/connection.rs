@@ -16,7 +16,7 @@ const SYN_TIMEOUT: Duration = Duration::from_secs(1);
 const SYN_TRIES: u32 = 5;
 /// How long an ended connection answers what still comes from the target. Far shorter than the 2 MSL of RFC 9293: the
 /// address and port of a client that comes back are given out anew only after it, or to another port.
-pub const LINGER: Duration = Duration::from_millis(1500);
+pub const LINGER: Duration = Duration::from_millis(750);
 /// How long the target may take to close after we did, before the connection is reset (as kernels do in FIN-WAIT-2).
 const FIN_WAIT: Duration = Duration::from_secs(60);
 /// Segment size for a target that announces none (RFC 9293, section 3.7.1).
@@ -177,7 +177,17 @@ pub struct Connection {
     receiver: Receiver,
     established_at: Option<Instant>,
     fin_wait_until: Option<Instant>,
+    last_word: LastWord,
     identification: u16,
+}
+
+/// Whether the target said, with its reset, how far it had come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LastWord {
+    /// It did: what it had not acknowledged by then, it never took.
+    Acknowledged,
+    /// Not, or not yet.
+    Nothing,
 }
 
 impl Connection {
@@ -199,6 +209,7 @@ impl Connection {
             receiver: Receiver::new(mss),
             established_at: None,
             fin_wait_until: None,
+            last_word: LastWord::Nothing,
             identification: options.iss.0 as u16,
             options,
         }
@@ -225,6 +236,18 @@ impl Connection {
     /// Whether the target has closed its side.
     pub const fn target_closed(&self) -> bool {
         self.receiver.is_finished()
+    }
+
+    /// Whether the target can't have taken a request that begins at stream offset `start`, nor ever will.
+    ///
+    /// Only the target's own word counts, because acknowledgements get lost: a reset that acknowledges, or a FIN, which
+    /// acknowledges too, and after which its program reads no request. Where the request was sent again after the FIN, a
+    /// program that had closed one way only may have read it.
+    pub fn is_untouched(&self, start: u64) -> bool {
+        let sender = &self.sender;
+        let told = self.last_word == LastWord::Acknowledged
+            || (self.receiver.is_finished() && !sender.was_sent_again_from(start));
+        start >= sender.sent() || (told && start >= sender.acknowledged())
     }
 
     /// When the handshake was completed.
@@ -270,6 +293,7 @@ impl Connection {
             Phase::Handshake { tries: 0, .. } => self.phase = Phase::Closed,
             Phase::Handshake { .. } | Phase::Open => {
                 self.abort_due = true;
+                self.sender.forget();
                 self.phase = Phase::Lingering { until: now + LINGER, aborted: true };
             }
             Phase::Lingering { .. } | Phase::Closed => {}
@@ -372,7 +396,7 @@ impl Connection {
         let expected = self.irs + 1 + self.receiver.next() as u32;
         let ahead = reply.seq.distance_from(expected);
         if reply.flags.contains(TcpFlags::RST) {
-            return self.on_reset(ahead, now);
+            return self.on_reset(reply, ahead, now);
         }
         if reply.flags.contains(TcpFlags::SYN) {
             // Our acknowledgement of the SYN-ACK was lost, or a SYN out of nowhere (RFC 5961, section 4).
@@ -401,10 +425,15 @@ impl Connection {
         progress
     }
 
-    fn on_reset(&mut self, ahead: i32, _now: Instant) -> Progress {
+    fn on_reset(&mut self, reply: &ReplyHeader, ahead: i32, now: Instant) -> Progress {
         if ahead == 0 {
+            let mut progress = Progress { reset: Some(Reset::Established), ..Progress::default() };
+            // A kernel whose program goes away says how far it had come; one that knows nothing of the connection does not.
+            if reply.flags.contains(TcpFlags::ACK) && self.take_acknowledgement(reply, now, &mut progress) {
+                self.last_word = LastWord::Acknowledged;
+            }
             self.phase = Phase::Closed;
-            return Progress { reset: Some(Reset::Established), ..Progress::default() };
+            return progress;
         }
         if ahead > 0 && ahead as u64 <= u64::from(self.options.window) {
             // In the window but not the next number: ask (RFC 5961, section 3.2).

@@ -66,6 +66,12 @@ pub(crate) fn cpu_times() -> (Duration, Duration) {
     (duration(usage.ru_utime), duration(usage.ru_stime))
 }
 
+/// Sets the scheduling priority of the calling thread, and of those that it starts.
+pub(crate) fn set_priority(nice: i32) -> io::Result<()> {
+    // SAFETY: takes numbers only; thread 0 is the calling one.
+    check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) }).map(drop)
+}
+
 /// Lets the calling thread run on one CPU only.
 pub(crate) fn pin_to(cpu: usize) -> io::Result<()> {
     if cpu >= libc::CPU_SETSIZE as usize {

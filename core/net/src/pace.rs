@@ -1,7 +1,7 @@
 //! How long to nap between two looks at the ring.
 //!
-//! Waking up and writing costs more than all else that is done for a reply, so where replies come fast, several are let gather.
-//! Where they don't, a nap would only add delay, and cost more wake-ups than it saves.
+//! Waking up and writing costs more than all else that is done for a packet, so where packets come fast, several are let
+//! gather. Where they don't, a nap would only add delay, and cost more wake-ups than it saves.
 
 use tcpcopy_engine::time::{Duration, Instant};
 
@@ -10,26 +10,25 @@ const FAST: Duration = Duration::from_micros(80);
 /// Packets that a nap lets gather.
 const GATHER: u32 = 4;
 const SHORTEST: Duration = Duration::from_micros(50);
-const LONGEST: Duration = Duration::from_micros(200);
 /// A silence this long says nothing about the time before it.
 const FORGET: Duration = Duration::from_millis(2);
 
 /// The smoothed distance between packets.
 #[derive(Debug)]
-pub(crate) struct Pace {
+pub struct Pace {
     gap: Duration,
     last: Instant,
-}
-
-impl Default for Pace {
-    fn default() -> Self {
-        Self { gap: FORGET, last: Instant::ZERO }
-    }
+    longest: Duration,
 }
 
 impl Pace {
+    /// A pace whose naps are at most `longest`: what a packet may be delayed by for the sake of others.
+    pub const fn new(longest: Duration) -> Self {
+        Self { gap: FORGET, last: Instant::ZERO, longest }
+    }
+
     /// Takes note of a look at the ring that found `frames` packets.
-    pub(crate) fn note(&mut self, frames: usize, now: Instant) {
+    pub fn note(&mut self, frames: usize, now: Instant) {
         if frames == 0 {
             return;
         }
@@ -42,9 +41,9 @@ impl Pace {
     }
 
     /// How long to nap before the next look; `None` to wait for the kernel instead.
-    pub(crate) fn nap(&self, now: Instant) -> Option<Duration> {
-        let is_fast = self.gap < FAST && now.saturating_since(self.last) < LONGEST * 2;
-        is_fast.then(|| (self.gap * GATHER).clamp(SHORTEST, LONGEST))
+    pub fn nap(&self, now: Instant) -> Option<Duration> {
+        let is_fast = self.gap < FAST && now.saturating_since(self.last) < self.longest * 2;
+        is_fast.then(|| (self.gap * GATHER).clamp(SHORTEST.min(self.longest), self.longest))
     }
 }
 
@@ -58,7 +57,7 @@ mod tests {
 
     #[test]
     fn slow_packets_are_not_napped_for() {
-        let mut pace = Pace::default();
+        let mut pace = Pace::new(Duration::from_micros(200));
         for step in 1..100 {
             pace.note(1, at(step * 150));
             assert_eq!(pace.nap(at(step * 150)), None);
@@ -67,7 +66,7 @@ mod tests {
 
     #[test]
     fn fast_packets_are_let_gather_and_silence_ends_it() {
-        let mut pace = Pace::default();
+        let mut pace = Pace::new(Duration::from_micros(200));
         for step in 1..200 {
             pace.note(1, at(step * 30));
         }
