@@ -19,6 +19,7 @@ use tcpcopy_engine::wire::checksum::{self, Checksum};
 use tcpcopy_engine::wire::ip::IpPacket;
 use tcpcopy_engine::wire::link;
 use tcpcopy_net::filter::{Filter, FilterLink, capture_expression};
+use tcpcopy_net::pace::Pace;
 use tcpcopy_net::poll::{self, Events, Interest, Poller};
 use tcpcopy_net::raw_socket::{RawSocketSink, path_mtu};
 use tcpcopy_net::ring::{RingCapture, RingOptions};
@@ -28,8 +29,7 @@ use tcpcopy_net::source::{CapturedFrame, PacketSource, Readiness};
 use tcpcopy_net::{clock, process};
 
 // As in the worker of tcpcopy: a floor with other rests would be another program's.
-const NAP: Duration = Duration::from_micros(50);
-const NAPPING: Duration = Duration::from_millis(1);
+const LONGEST_NAP: Duration = Duration::from_micros(80);
 const LONGEST_SLEEP: Duration = Duration::from_millis(250);
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(20);
 const CAPTURE_BATCH: usize = 512;
@@ -106,7 +106,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     println!("forwarding port {} to {}", options.online_port, options.target);
     let started = clock::monotonic();
     let end = options.seconds.map(|seconds| started + Duration::from_secs(seconds));
-    let (mut last_activity, mut next_signal_check) = (Instant::ZERO, Instant::ZERO);
+    let (mut pace, mut next_signal_check) = (Pace::new(LONGEST_NAP), Instant::ZERO);
     loop {
         let now = clock::monotonic();
         let captured = source.drain(CAPTURE_BATCH, &mut |frame| forwarder.take(frame))?;
@@ -121,14 +121,12 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
                 break;
             }
         }
-        if captured > 0 {
-            last_activity = now;
-        }
+        pace.note(captured, now);
         if captured == CAPTURE_BATCH || forwarder.has_backlog() {
             continue;
         }
-        if clock::monotonic().saturating_since(last_activity) < NAPPING {
-            std::thread::sleep(NAP);
+        if let Some(nap) = pace.nap(clock::monotonic()) {
+            std::thread::sleep(nap);
         } else if source.prepare_wait() == Readiness::Idle {
             poller.wait(Some(LONGEST_SLEEP), &mut events)?;
             if !events.is_empty() {
