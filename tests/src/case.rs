@@ -20,7 +20,7 @@ pub fn lab_test(options: LabOptions, body: impl FnOnce(&Lab) -> Result<()>) {
             let lab = Lab::raise(options).expect("raising the lab");
             // The panic comes while the lab is there, so that it keeps its logs.
             if let Err(error) = body(&lab) {
-                panic!("{error:?}");
+                panic!("{error:#}");
             }
         }
         Privilege::UserNamespace => {

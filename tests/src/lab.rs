@@ -4,6 +4,7 @@ use crate::host::{Family, Host, RunningHost};
 use crate::namespace::Namespace;
 use crate::{privilege, programs, tools};
 use anyhow::{Context, Result};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -73,6 +74,7 @@ impl Lab {
             tool.require()?;
         }
         privilege::check()?;
+        allow_many_files()?;
         let lock = take_turn(options.load)?;
         let folder = make_folder()?;
         let wire = Namespace::create("wire")?;
@@ -134,6 +136,13 @@ pub fn base_folder() -> PathBuf {
     let base = std::env::var_os(LAB_DIR).map_or_else(|| programs::target_folder().join("lab"), PathBuf::from);
     // One per user: files made by root would be in everybody else's way.
     base.join(privilege::outer_user())
+}
+
+/// Takes as many open files as this process may have; a shell's usual 1024 are fewer than a load of 1000 connections needs.
+/// Processes started in the lab inherit it.
+fn allow_many_files() -> Result<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).context("raising the limit on open files")
 }
 
 fn take_turn(load: Load) -> Result<File> {

@@ -24,6 +24,7 @@ pub mod nginx;
 pub mod privilege;
 pub mod process;
 pub mod programs;
+pub mod raw;
 pub mod redis;
 pub mod replay;
 pub mod report;

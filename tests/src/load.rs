@@ -8,6 +8,7 @@ use crate::host::RunningHost;
 use crate::redis::{RedisClient, Value, write_command};
 use anyhow::{Context, Result, ensure};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// What the requests do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +51,8 @@ pub struct RedisLoad {
     pub verb: Verb,
     /// How long a connection lasts.
     pub reuse: Connections,
+    /// Time between the replies to one round of requests and the next round.
+    pub pause: Duration,
     /// Beginning of each key, so that one load after another leaves traces of its own.
     pub prefix: String,
 }
@@ -65,6 +68,7 @@ impl RedisLoad {
             value_bytes: 64,
             verb: Verb::Set,
             reuse: Connections::Kept,
+            pause: Duration::ZERO,
             prefix: "load".into(),
         }
     }
@@ -122,6 +126,9 @@ impl RedisLoad {
             let count = self.pipeline.min(each - start);
             if self.reuse == Connections::PerRequest && start > 0 {
                 clients = connect()?;
+            }
+            if start > 0 && !self.pause.is_zero() {
+                std::thread::sleep(self.pause);
             }
             for (client, id) in clients.iter_mut().zip(ids) {
                 batch.clear();

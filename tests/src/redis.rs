@@ -7,6 +7,8 @@ use crate::wait::wait_until;
 use anyhow::{Context, Result, bail, ensure};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -28,8 +30,8 @@ pub enum Value {
 }
 
 /// A connection to redis.
-pub struct RedisClient {
-    stream: BufReader<TcpStream>,
+pub struct RedisClient<S = TcpStream> {
+    stream: BufReader<S>,
 }
 
 impl RedisClient {
@@ -45,7 +47,9 @@ impl RedisClient {
         stream.set_write_timeout(Some(SILENCE))?;
         Ok(Self { stream: BufReader::new(stream) })
     }
+}
 
+impl<S: Read + Write> RedisClient<S> {
     /// Sends bytes that are commands already.
     ///
     /// # Errors
@@ -95,6 +99,13 @@ impl RedisClient {
     }
 }
 
+impl Drop for RedisServer<'_> {
+    fn drop(&mut self) {
+        // Only a socket outside the lab's folder would stay.
+        let _ = std::fs::remove_file(&self.control);
+    }
+}
+
 /// Appends a command to `out`.
 pub fn write_command(out: &mut Vec<u8>, words: &[&[u8]]) {
     // Writing to a vector can't fail.
@@ -110,7 +121,8 @@ pub fn write_command(out: &mut Vec<u8>, words: &[&[u8]]) {
 pub struct RedisServer<'lab> {
     host: &'lab RunningHost,
     process: Process,
-    port: u16,
+    // Tests must not be seen by a capture that takes all interfaces, loopback included.
+    control: PathBuf,
 }
 
 impl<'lab> RedisServer<'lab> {
@@ -145,6 +157,8 @@ impl<'lab> RedisServer<'lab> {
             "--timeout",
             "0",
         ]);
+        let control = control_socket(host, port);
+        command.arg("--unixsocket").arg(&control);
         if major_version(&String::from_utf8_lossy(&version.stdout)).is_some_and(|major| major >= 7) {
             // Older ones always allow DEBUG, and don't start with an option that they don't know.
             command.args(["--enable-debug-command", "yes"]);
@@ -154,7 +168,7 @@ impl<'lab> RedisServer<'lab> {
         let started = host.wait_for_listener(port, Duration::from_secs(20));
         process.check_running()?;
         started?;
-        let server = Self { host, process, port };
+        let server = Self { host, process, control };
         server.call(&["PING"])?;
         Ok(server)
     }
@@ -169,16 +183,19 @@ impl<'lab> RedisServer<'lab> {
         self.host
     }
 
-    /// Sends one command from the server's own host, over its loopback, where no capture of the lab sees it.
+    /// Sends one command through the server's local socket, where no capture of the lab sees it.
     ///
     /// # Errors
     /// As [`RedisClient::call`].
     pub fn call(&self, words: &[&str]) -> Result<Value> {
-        let server = SocketAddr::from(([127, 0, 0, 1], self.port));
-        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-        self.host.run(move || {
-            RedisClient::connect(server)?.call(&words.iter().map(String::as_str).collect::<Vec<_>>())
-        })
+        self.control()?.call(words)
+    }
+
+    fn control(&self) -> Result<RedisClient<UnixStream>> {
+        let stream = UnixStream::connect(&self.control)
+            .with_context(|| format!("connecting to {}", self.control.display()))?;
+        stream.set_read_timeout(Some(SILENCE))?;
+        Ok(RedisClient { stream: BufReader::new(stream) })
     }
 
     /// One number over everything stored: equal on two servers exactly when their data is.
@@ -217,8 +234,7 @@ impl<'lab> RedisServer<'lab> {
     /// # Errors
     /// As [`RedisClient::call`].
     pub fn monitor(&self) -> Result<Monitor> {
-        let server = SocketAddr::from(([127, 0, 0, 1], self.port));
-        let mut client = self.host.run(move || RedisClient::connect(server))?;
+        let mut client = self.control()?;
         ensure!(client.call(&["MONITOR"])? == Value::Status("OK".into()), "MONITOR was refused");
         client.stream.get_ref().set_read_timeout(None)?;
         let connection = client.stream.get_ref().try_clone()?;
@@ -227,7 +243,7 @@ impl<'lab> RedisServer<'lab> {
         std::thread::spawn(move || {
             while let Ok(value) = client.reply() {
                 if let Value::Status(line) = value
-                    && !line.contains(" 127.0.0.1:")
+                    && !line.contains(" unix:")
                 {
                     seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(line);
                 }
@@ -240,7 +256,7 @@ impl<'lab> RedisServer<'lab> {
 /// A running MONITOR.
 pub struct Monitor {
     lines: Arc<Mutex<Vec<String>>>,
-    connection: TcpStream,
+    connection: UnixStream,
 }
 
 impl Monitor {
@@ -264,6 +280,16 @@ impl Drop for Monitor {
         // Ends the reading thread; a connection that is gone already has ended it.
         let _ = self.connection.shutdown(std::net::Shutdown::Both);
     }
+}
+
+/// A place for a server's local socket, whose path may have no more than 107 bytes.
+fn control_socket(host: &RunningHost, port: u16) -> PathBuf {
+    let name = format!("{}-{port}.sock", host.role().name());
+    let beside_logs = host.folder().join(&name);
+    if beside_logs.as_os_str().len() < 100 {
+        return beside_logs;
+    }
+    std::env::temp_dir().join(format!("tcpcopy-lab-{}-{name}", std::process::id()))
 }
 
 fn major_version(text: &str) -> Option<u32> {

@@ -149,22 +149,24 @@ impl Tcpcopy {
         })
     }
 
-    /// Waits until it has captured nothing for two seconds and no request waits.
+    /// Waits until it has captured nothing between two reports, and no request waits.
     ///
     /// # Errors
     /// When it ends, or requests still wait at the end of `limit`.
     pub fn wait_caught_up(&mut self, limit: Duration) -> Result<Report> {
-        let mut quiet = 0;
-        let mut last = None;
+        let mut last: Option<(f64, u64)> = None;
         wait_for("the target to catch up", limit, || {
             let report = self.report()?;
-            // A report is written each second; looking more often would mistake an old one for silence.
-            std::thread::sleep(Duration::from_millis(1000));
+            let written =
+                report.json()["elapsed_seconds"].as_f64().context("a report without elapsed_seconds")?;
             let captured = report.counter("packets_captured")?;
-            let settled = report.counter("requests_waiting")? == 0 && last == Some(captured);
-            last = Some(captured);
-            quiet = if settled { quiet + 1 } else { 0 };
-            Ok((quiet >= 2).then_some(report))
+            let Some((before, captured_before)) = last.replace((written, captured)) else { return Ok(None) };
+            if written == before {
+                // The same report again; its being quiet says nothing new.
+                return Ok(None);
+            }
+            let is_settled = captured == captured_before && report.counter("requests_waiting")? == 0;
+            Ok(is_settled.then_some(report))
         })
         .with_context(|| {
             format!("last report: {:?}", Report::read(&self.stats).map(|report| report.json().clone()))

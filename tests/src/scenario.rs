@@ -6,7 +6,7 @@ use crate::lab::Lab;
 use crate::redis::RedisServer;
 use crate::replay::{Finished, Replay, ReplayOptions};
 use crate::wait::wait_until;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use std::time::Duration;
 
 /// Port of the redis servers.
@@ -76,9 +76,8 @@ pub fn replay_redis(
     load(&servers).context("the load on online")?;
     let finished = replay.finish()?;
     // The servers' word first: it says more about a failure than the counters do.
-    let equal = servers.check_equal(copies);
-    equal.with_context(|| format!("closing report:\n{}", finished.tcpcopy.output))?;
-    finished.report().check_delivered()?;
+    with_report(servers.check_equal(copies), &finished)?;
+    with_report(finished.report().check_delivered(), &finished)?;
     Ok(finished)
 }
 
@@ -101,10 +100,17 @@ pub fn replay_http(
     let _ = wait_until("the target to note what it got", Duration::from_secs(5), || {
         Ok(target.requests().len() >= expected.len())
     });
-    check_same(&expected, &target.requests())
-        .with_context(|| format!("closing report:\n{}", finished.tcpcopy.output))?;
-    finished.report().check_delivered()?;
+    with_report(check_same(&expected, &target.requests()), &finished)?;
+    with_report(finished.report().check_delivered(), &finished)?;
     Ok(expected)
+}
+
+/// Adds the closing report to an error, after what went wrong.
+///
+/// # Errors
+/// Those of `result`.
+pub fn with_report<T>(result: Result<T>, finished: &Finished) -> Result<T> {
+    result.map_err(|error| anyhow!("{error:#}\nwhat tcpcopy wrote:\n{}", finished.tcpcopy.output))
 }
 
 /// Fails unless both hold the same things equally often, in any order.

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use nix::sys::socket::{setsockopt, sockopt};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 use tcpcopy_lab::host::RunningHost;
@@ -11,6 +11,7 @@ use tcpcopy_lab::http::{HttpLoad, HttpRequest};
 use tcpcopy_lab::httpd::HttpServer;
 use tcpcopy_lab::lab::{Forwarding, TargetRoutes};
 use tcpcopy_lab::load::{Connections, RedisLoad, Verb};
+use tcpcopy_lab::raw::RawSegment;
 use tcpcopy_lab::redis::RedisServer;
 use tcpcopy_lab::replay::{
     RELAY_PORT, Tcpcopy, intercept_args, is_connected, start_intercept, tcpcopy_args, token_file,
@@ -85,13 +86,18 @@ fn a_target_that_refuses_is_counted_and_named() {
         let _online = RedisServer::start(lab.host(Host::Online), REDIS)?;
         let mut replay = Replay::start(lab, &ReplayOptions::new(REDIS))?;
         load(10, 200).run(lab.host(Host::Client))?;
-        trickle_until(lab, "the refusal to be named", || {
-            Ok(has_finding(&replay.tcpcopy.report()?, "target_refuses"))
-        })?;
+        let mut last = None;
+        trickle_until(lab, "the refusal to be named and counted", || {
+            let report = replay.tcpcopy.report()?;
+            let named = has_finding(&report, "target_refuses");
+            let counted = reason(&report, "sessions_ended", "refused")?;
+            last = Some(report);
+            Ok(named && counted >= 10)
+        })
+        .with_context(|| format!("last report: {last:?}"))?;
         let report = replay.stop()?.tcpcopy.report;
-        ensure!(reason(&report, "sessions_ended", "refused")? >= 10, "{:?}", report.json());
-        ensure!(reason(&report, "requests_given_up", "refused")? > 0, "{:?}", report.json());
-        ensure!(report.counter("requests_acknowledged")? == 0, "{:?}", report.json());
+        ensure!(reason(&report, "requests_given_up", "refused")? > 0, "{}", report.json());
+        ensure!(report.counter("requests_acknowledged")? == 0, "{}", report.json());
         Ok(())
     });
 }
@@ -135,7 +141,7 @@ fn a_target_that_resets_is_counted_and_survived() {
         });
         reset.with_context(|| format!("last report: {last:?}"))?;
         let report = replay.stop()?.tcpcopy.report;
-        ensure!(report.counter("sessions_established")? > 0, "{:?}", report.json());
+        ensure!(report.counter("sessions_established")? > 0, "{}", report.json());
         Ok(())
     });
 }
@@ -170,9 +176,9 @@ fn a_window_that_stays_shut_ends_with_the_session_timeout() {
         ended.with_context(|| format!("last report: {last:?}"))?;
         let finished = replay.stop()?;
         let report = finished.report();
-        ensure!(report.counter("window_probes")? > 0, "no probe of the shut window: {:?}", report.json());
-        ensure!(reason(report, "sessions_ended", "target_stalled")? == 4, "{:?}", report.json());
-        ensure!(report.counter("memory_bytes")? == 0, "sessions ended, memory did not: {:?}", report.json());
+        ensure!(report.counter("window_probes")? > 0, "no probe of the shut window: {}", report.json());
+        ensure!(reason(report, "sessions_ended", "target_stalled")? == 4, "{}", report.json());
+        ensure!(report.counter("memory_bytes")? == 0, "sessions ended, memory did not: {}", report.json());
         Ok(())
     });
 }
@@ -247,6 +253,40 @@ fn garbage_on_the_relay_port_does_no_harm() {
         let grown = finished.intercept.peak_memory.saturating_sub(memory_before);
         ensure!(grown < 64 << 20, "intercept grew by {grown} bytes");
         Ok(())
+    });
+}
+
+/// Packets that are not what their headers say, mixed into real traffic.
+#[test]
+fn malformed_packets_are_counted_and_survived() {
+    lab_test(LabOptions::default(), |lab| {
+        let servers = RedisPair::start(lab)?;
+        let replay = Replay::start(lab, &ReplayOptions::new(REDIS))?;
+        let (IpAddr::V4(client), IpAddr::V4(online)) =
+            (Host::Client.addr(Family::V4), Host::Online.addr(Family::V4))
+        else {
+            anyhow::bail!("not IPv4")
+        };
+        for number in 0..40_u16 {
+            // A port that the real clients' range leaves out.
+            let from = SocketAddrV4::new(client, 5000 + number);
+            let good = RawSegment::syn(from, SocketAddrV4::new(online, REDIS));
+            let bad = match number % 4 {
+                // The header ends behind the packet; the header is shorter than a header can be.
+                0 => RawSegment { header_words: 15, ..good },
+                1 => RawSegment { header_words: 2, flags: 0x18, rest: b"data".to_vec(), ..good },
+                // Options of length 0, and one that ends behind the header.
+                2 => RawSegment { header_words: 7, rest: vec![2, 0, 5, 0xb4, 8, 0, 0, 0], ..good },
+                _ => RawSegment { header_words: 6, rest: vec![1, 1, 3, 200], ..good },
+            };
+            bad.send(lab.host(Host::Client))?;
+        }
+        load(20, 5_000).run(lab.host(Host::Client))?;
+        let finished = replay.finish()?;
+        servers.check_equal(1)?;
+        let report = finished.report();
+        ensure!(report.counter("packets_malformed")? >= 20, "{}", report.json());
+        report.check_sums()
     });
 }
 

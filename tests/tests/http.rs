@@ -6,7 +6,7 @@ use std::time::Duration;
 use tcpcopy_lab::http::{HttpLoad, HttpRequest, ab, wrk};
 use tcpcopy_lab::load::Connections;
 use tcpcopy_lab::nginx::Nginx;
-use tcpcopy_lab::scenario::{HTTP, check_same, difference, replay_http};
+use tcpcopy_lab::scenario::{HTTP, check_same, difference, replay_http, with_report};
 use tcpcopy_lab::wait::wait_until;
 use tcpcopy_lab::{Family, Host, Lab, LabOptions, Replay, ReplayOptions, lab_test};
 
@@ -27,7 +27,7 @@ fn replay_nginx(lab: &Lab, load: impl FnOnce() -> Result<()>) -> Result<Logs> {
     // A timeout shows in the comparison.
     let _ =
         wait_until("the target's log", Duration::from_secs(5), || Ok(target.requests()?.len() >= expected));
-    finished.report().check_delivered()?;
+    with_report(finished.report().check_delivered(), &finished)?;
     Ok(Logs { online: online.requests()?, target: target.requests()? })
 }
 

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 use std::process::Command;
+use std::time::Duration;
 use tcpcopy_lab::load::{Connections, RedisLoad, Verb};
 use tcpcopy_lab::scenario::{REDIS, RedisPair, replay_redis};
 use tcpcopy_lab::{Family, Host, Lab, LabOptions, ReplayOptions, lab_test, tools};
@@ -209,12 +210,12 @@ fn answers_of_1_mib() {
 fn delay_under_moderate_load() {
     lab_test(LabOptions::default(), |lab| {
         let finished = replay_redis(lab, &ReplayOptions::new(REDIS), 1, |_| {
-            // The values are small and 4 connections answer each other, so that the machine is busy but not full.
-            mixed(4, 20_000).run(lab.host(Host::Client))
+            // With a pause the target has answered before the next request comes, which then has nothing to wait for.
+            RedisLoad { pause: Duration::from_millis(1), ..mixed(4, 8_000) }.run(lab.host(Host::Client))
         })?;
         let delay = &finished.report().json()["delay"];
         let of = |name: &str| delay[name].as_f64().ok_or_else(|| anyhow::anyhow!("no {name} in {delay}"));
-        ensure!(delay["count"].as_u64() > Some(100), "too few requests had nothing to wait for: {delay}");
+        ensure!(delay["count"].as_u64() > Some(4_000), "too few requests had nothing to wait for: {delay}");
         ensure!(of("p50_us")? < 100.0 && of("p99_us")? < 1000.0, "capture to injection: {delay}");
         Ok(())
     });

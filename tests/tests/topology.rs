@@ -2,10 +2,11 @@
 
 use anyhow::ensure;
 use std::io::Read;
-use std::net::{TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 use tcpcopy_lab::lab::{Forwarding, Load, TargetRoutes};
+use tcpcopy_lab::raw::RawSegment;
 use tcpcopy_lab::sniffer::{Segment, Sniffer};
 use tcpcopy_lab::wait::wait_until;
 use tcpcopy_lab::{Family, Host, Lab, LabOptions, lab_test};
@@ -95,5 +96,26 @@ fn labs_do_not_disturb_each_other_and_leave_nothing() {
         drop(second);
         ensure!(!folder.exists(), "{} is left", folder.display());
         Ok(())
+    });
+}
+
+/// The way of an injected packet: online sends a SYN in the client's name; the target takes it for the client's.
+#[test]
+fn a_syn_in_the_clients_name_is_answered_to_the_assistant() {
+    lab_test(LIGHT, |lab| {
+        let (IpAddr::V4(client), IpAddr::V4(target)) =
+            (Host::Client.addr(Family::V4), Host::Target.addr(Family::V4))
+        else {
+            anyhow::bail!("not IPv4")
+        };
+        let _listener = lab.host(Host::Target).run(move || TcpListener::bind((target, 7004)))?;
+        let at_assistant = Sniffer::open(lab.host(Host::Assistant))?;
+        let (from, to) = (SocketAddrV4::new(client, 4000), SocketAddrV4::new(target, 7004));
+        RawSegment::syn(from, to).send(lab.host(Host::Online))?;
+        wait_until("the answer at the assistant", Duration::from_secs(5), || {
+            Ok(at_assistant.segments().iter().any(|segment| {
+                segment.is_syn_ack() && segment.source == to.into() && segment.destination == from.into()
+            }))
+        })
     });
 }

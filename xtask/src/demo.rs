@@ -32,8 +32,28 @@ pub(crate) fn run() -> Result<ExitCode> {
     let online = RedisServer::start(lab.host(Host::Online), PORT)?;
     let target = RedisServer::start(lab.host(Host::Target), PORT)?;
     let replay = Replay::start(&lab, &ReplayOptions::new(PORT))?;
+    let at_both = watch(&lab, &online, &target).inspect_err(|_| {
+        println!("\n==> what tcpcopy wrote until then\n{}", replay.tcpcopy.process.output());
+    })?;
+    let finished = replay.finish()?;
+    println!("\n==> closing report of tcpcopy");
+    let is_closing = |line: &&str| !line.starts_with("tcpcopy: report after");
+    for line in finished.tcpcopy.output.lines().skip_while(is_closing) {
+        println!("    {line}");
+    }
+    ensure!(
+        at_both.0 == at_both.1,
+        "the two servers hold different data\nhint: please report this with the output above"
+    );
+    println!("\n==> both servers hold the same data: every request arrived once, in order. The lab is gone.");
+    println!("    Next: `cargo xtask lab shell` to try it by hand, `cargo xtask test`, `cargo xtask bench`.");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Puts load on online and shows that it arrives at target; returns both servers' digests.
+fn watch(lab: &Lab, online: &RedisServer<'_>, target: &RedisServer<'_>) -> Result<(String, String)> {
     println!("==> replaying: what the client sends to online goes to target as well");
-    show_one_client(&lab, &online, &target)?;
+    show_one_client(lab, online, target)?;
 
     let server = Host::Online.socket(Family::V4, PORT);
     let load = RedisLoad { verb: Verb::Mixed, ..RedisLoad::new(server, 50, REQUESTS) };
@@ -46,24 +66,11 @@ pub(crate) fn run() -> Result<ExitCode> {
         Ok(same("set")? && same("append")? && same("incr")?)
     })?;
     let behind = start.elapsed().saturating_sub(lasted);
-    let (at_online, at_target) = (online.digest()?, target.digest()?);
+    let digests = (online.digest()?, target.digest()?);
     println!("    the client was served in {:.2} s", lasted.as_secs_f64());
     println!("    the target was {:.0} ms behind online when the load ended", behind.as_secs_f64() * 1000.0);
-    println!("    DEBUG DIGEST  online {at_online}\n                  target {at_target}");
-
-    let finished = replay.finish()?;
-    println!("\n==> closing report of tcpcopy");
-    let is_closing = |line: &&str| !line.starts_with("tcpcopy: report after");
-    for line in finished.tcpcopy.output.lines().skip_while(is_closing) {
-        println!("    {line}");
-    }
-    ensure!(
-        at_online == at_target,
-        "the two servers hold different data\nhint: please report this with the output above"
-    );
-    println!("\n==> both servers hold the same data: every request arrived once, in order. The lab is gone.");
-    println!("    Next: `cargo xtask lab shell` to try it by hand, `cargo xtask test`, `cargo xtask bench`.");
-    Ok(ExitCode::SUCCESS)
+    println!("    DEBUG DIGEST  online {}\n                  target {}", digests.0, digests.1);
+    Ok(digests)
 }
 
 /// A client sets the date; shows what both servers saw.
@@ -86,9 +93,10 @@ fn show_one_client(lab: &Lab, online: &RedisServer<'_>, target: &RedisServer<'_>
     })?;
     let left = monitors.0.wait_for(count, Duration::from_secs(10))?;
     let right = monitors.1.wait_for(count, Duration::from_secs(10)).context("waiting for the target")?;
-    println!("    {:<62} target's MONITOR", "online's MONITOR");
+    let width = left.iter().map(String::len).max().unwrap_or_default();
+    println!("    {:<width$}   target's MONITOR", "online's MONITOR");
     for (left, right) in left.iter().zip(&right) {
-        println!("    {left:<62} {right}");
+        println!("    {left:<width$}   {right}");
     }
     Ok(())
 }

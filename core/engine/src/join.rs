@@ -45,7 +45,13 @@ pub struct Strangers {
 
 impl Strangers {
     /// Looks at a segment that belongs to no session.
-    pub fn observe(&mut self, client: Endpoint, online: Endpoint, segment: &TcpSegment<'_>, now: Instant) -> Sighting {
+    pub fn observe(
+        &mut self,
+        client: Endpoint,
+        online: Endpoint,
+        segment: &TcpSegment<'_>,
+        now: Instant,
+    ) -> Sighting {
         let key = (client, online);
         let ends = segment.flags.contains(TcpFlags::FIN);
         let says_nothing = segment.flags.contains(TcpFlags::RST) || !segment.flags.contains(TcpFlags::ACK);

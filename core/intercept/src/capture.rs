@@ -14,8 +14,11 @@ use tcpcopy_engine::wire::ip::IpPacket;
 use tcpcopy_engine::wire::link;
 use tcpcopy_engine::wire::tcp::TcpSegment;
 use tcpcopy_net::filter::{Filter, FilterLink};
+use tcpcopy_net::pcap_capture::{Delivery, PcapCapture, PcapOptions};
 use tcpcopy_net::ring::{RingCapture, RingOptions};
-use tcpcopy_net::source::{CaptureStatistics, CapturedFrame, LinkType, PacketSource, Readiness};
+use tcpcopy_net::source::{
+    CaptureError, CaptureStatistics, CapturedFrame, LinkType, PacketSource, Readiness,
+};
 
 /// Enough for a link header with tags and the longest IP and TCP headers that are not made up to annoy.
 const SNAP_HEADERS: u32 = 320;
@@ -58,6 +61,8 @@ pub(crate) struct DrainOutcome {
 enum Extent {
     Headers,
     Whole,
+    /// Headers, for lack of the means to get more.
+    HeadersForGood,
 }
 
 pub(crate) struct Capture {
@@ -146,13 +151,22 @@ impl Capture {
     }
 
     /// Captures whole packets from now on. Nothing is lost or seen twice: the new source is there before the old one is
-    /// drained for the last time, and what both saw is skipped by its time.
+    /// drained for the last time, and what both saw is skipped by its time. Where the kernel has no room for the new source,
+    /// the old one goes on, and replies are marked as cut.
     pub(crate) fn widen(
         &mut self,
         now: Instant,
         each: &mut dyn FnMut(CapturedReply<'_>),
     ) -> anyhow::Result<DrainOutcome> {
-        let wide = self.options.open(Extent::Whole)?;
+        let wide = match self.options.open(Extent::Whole) {
+            Ok(wide) => wide,
+            Err(error) => {
+                tracing::warn!("cannot capture whole packets, bodies will be missing: {error:#}");
+                self.extent = Extent::HeadersForGood;
+                return Ok(DrainOutcome::default());
+            }
+        };
+        tracing::info!("capturing whole packets from now on");
         let mut last = self.skip_until_nanos;
         let Self { source, reassembler, saw_fragment, .. } = self;
         let mut unusable = 0;
@@ -175,7 +189,7 @@ impl Capture {
 impl SourceOptions {
     fn open(&self, extent: Extent) -> anyhow::Result<Box<dyn PacketSource>> {
         let snap_len = match extent {
-            Extent::Headers => SNAP_HEADERS,
+            Extent::Headers | Extent::HeadersForGood => SNAP_HEADERS,
             Extent::Whole => SNAP_WHOLE,
         };
         match self.kind {
@@ -193,8 +207,61 @@ impl SourceOptions {
         }
     }
 
-    fn open_pcap(&self, _snap_len: u32) -> anyhow::Result<Box<dyn PacketSource>> {
-        anyhow::bail!("unavailable")
+    fn open_pcap(&self, snap_len: u32) -> anyhow::Result<Box<dyn PacketSource>> {
+        let every = [String::new()];
+        let interfaces = if self.interfaces.is_empty() { &every[..] } else { &self.interfaces };
+        let captures = interfaces
+            .iter()
+            .map(|interface| {
+                PcapCapture::open(&PcapOptions {
+                    interface: interface.clone(),
+                    expression: self.expression.clone(),
+                    buffer_mib: (self.ring_bytes >> 20) as u32,
+                    snap_len,
+                    delivery: Delivery::Immediate,
+                })
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Box::new(PcapSet(captures)))
+    }
+}
+
+/// One libpcap capture for each interface.
+struct PcapSet(Vec<PcapCapture>);
+
+impl PacketSource for PcapSet {
+    fn drain(
+        &mut self,
+        limit: usize,
+        each: &mut dyn FnMut(CapturedFrame<'_>),
+    ) -> Result<usize, CaptureError> {
+        self.0.iter_mut().try_fold(0, |total, capture| Ok(total + capture.drain(limit - total, each)?))
+    }
+
+    fn wait_fds(&self) -> Vec<RawFd> {
+        self.0.iter().flat_map(PcapCapture::wait_fds).collect()
+    }
+
+    fn prepare_wait(&mut self) -> Readiness {
+        // All of them are asked, since each has to get ready.
+        let pending = self
+            .0
+            .iter_mut()
+            .filter_map(|c| (c.prepare_wait() == Readiness::DataPending).then_some(()))
+            .count();
+        if pending > 0 { Readiness::DataPending } else { Readiness::Idle }
+    }
+
+    fn statistics(&mut self) -> CaptureStatistics {
+        let mut total = CaptureStatistics::default();
+        for capture in &mut self.0 {
+            total.merge(capture.statistics());
+        }
+        total
+    }
+
+    fn fill_ratio(&self) -> f32 {
+        self.0.iter().map(PcapCapture::fill_ratio).fold(0.0, f32::max)
     }
 }
 
@@ -283,6 +350,9 @@ mod tests {
                 Filter::compile(&expression, link, 100).unwrap();
             }
         }
-        assert!(default_expression(1, &local).contains("not (dst port 1 and (dst host 127.0.0.1 or dst host ::1))"));
+        assert!(
+            default_expression(1, &local)
+                .contains("not (dst port 1 and (dst host 127.0.0.1 or dst host ::1))")
+        );
     }
 }

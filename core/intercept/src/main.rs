@@ -62,7 +62,9 @@ fn complain(error: &anyhow::Error) {
         None.or_else(|| cause.downcast_ref::<Hinted>().map(|error| error.hint.clone()))
             .or_else(|| cause.downcast_ref::<CaptureError>().and_then(CaptureError::hint))
             .or_else(|| cause.downcast_ref::<FilterError>().map(|error| error.hint().to_owned()))
-            .or_else(|| cause.downcast_ref::<ProcessError>().and_then(|error| error.hint().map(str::to_owned)))
+            .or_else(|| {
+                cause.downcast_ref::<ProcessError>().and_then(|error| error.hint().map(str::to_owned))
+            })
     });
     if let Some(hint) = hint {
         eprintln!("hint: {hint}");
@@ -77,6 +79,11 @@ fn run(settings: &Settings) -> anyhow::Result<()> {
         Place::Foreground => None,
     };
     start_log(settings)?;
+    if settings.nice != 0
+        && let Err(error) = process::set_priority(settings.nice)
+    {
+        tracing::info!("priority stays as it is: nice {}: {error}", settings.nice);
+    }
     let facts = host::facts(&settings.interfaces);
     for remark in &settings.remarks {
         tracing::info!("{remark}");

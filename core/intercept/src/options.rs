@@ -75,6 +75,13 @@ pub(crate) struct Options {
     /// Write the process number to a file
     #[arg(short = 'P', long = "pid-file", value_name = "file", help_heading = REPORTS)]
     pid_file: Option<PathBuf>,
+    /// Scheduling priority, from -20 (first) to 19 (last); 0 leaves it as it is
+    ///
+    /// On a busy host the capture ring is only emptied in time if intercept gets the processor when it asks for it. Without
+    /// the right to raise its priority (root or CAP_SYS_NICE) it stays as it is.
+    #[arg(long = "nice", value_name = "n", default_value_t = -10, allow_hyphen_values = true,
+          value_parser = clap::value_parser!(i8).range(-20..=19), help_heading = REPORTS)]
+    nice: i8,
     /// Run in the background
     #[arg(short = 'd', long = "daemon", help_heading = REPORTS)]
     daemon: bool,
@@ -134,6 +141,7 @@ pub(crate) struct Settings {
     pub(crate) log_file: Option<PathBuf>,
     pub(crate) pid_file: Option<PathBuf>,
     pub(crate) place: Place,
+    pub(crate) nice: i8,
     pub(crate) stats_interval: Option<Duration>,
     pub(crate) stats_json: Option<PathBuf>,
     /// Things worth saying at the start.
@@ -165,6 +173,10 @@ impl Options {
                     .into(),
             );
         }
+        if self.daemon && self.log_file.is_none() {
+            remarks
+                .push("messages are lost from here on: give -l <file> to keep them in the background".into());
+        }
         Ok(Settings {
             interfaces: self.interfaces.into_iter().filter(|name| !name.is_empty()).collect(),
             filter: self.filter,
@@ -183,6 +195,7 @@ impl Options {
             route_timeout: Duration::from_secs(self.route_timeout.into()),
             log_file: self.log_file,
             pid_file: self.pid_file,
+            nice: self.nice,
             place: if self.daemon { Place::Background } else { Place::Foreground },
             stats_interval: (self.stats_interval > 0)
                 .then(|| Duration::from_secs(self.stats_interval.into())),
@@ -283,7 +296,20 @@ mod tests {
     #[test]
     fn options_of_tcpcopys_intercept_are_understood() {
         let found = settings(
-            &["-i", "eth0,eth1", "-F", "tcp and src port 80", "-n", "16", "-p", "4000", "-s", "1000", "--single", "-c"],
+            &[
+                "-i",
+                "eth0,eth1",
+                "-F",
+                "tcp and src port 80",
+                "-n",
+                "16",
+                "-p",
+                "4000",
+                "-s",
+                "1000",
+                "--single",
+                "-c",
+            ],
             None,
         )
         .unwrap();

@@ -1,22 +1,23 @@
 //! All relay connections, and the way of a reply to the right one of them.
 //!
-//! Owns connections, routes and early replies, and closes connections whose peer does not behave. It leaves capturing to
+//! Owns connections, routes and early replies, and closes connections whose peer does not behave; where a reply goes is in
+//! [`delivery`]. It leaves capturing to
 //! [`crate::capture`] and waiting to [`crate::server`].
 
-use crate::capture::{CapturedReply, Origin};
+mod delivery;
+
 use crate::connection::{Connection, Phase, ReadOutcome};
 use crate::options::{Settings, Sharing};
 use crate::report::{Counts, RateLimited};
 use slab::Slab;
-use std::hash::BuildHasher;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use tcpcopy_engine::relay::HANDSHAKE_TIMEOUT;
-use tcpcopy_engine::relay::early::{EarlyLimits, EarlyReplies, EarlyReply};
+use tcpcopy_engine::relay::early::{EarlyLimits, EarlyReplies};
 use tcpcopy_engine::relay::handshake::{ServerHandshake, ServerSession, Step};
 use tcpcopy_engine::relay::hello::{AssistantFacts, Refusal};
-use tcpcopy_engine::relay::message::{InterceptStats, Reply, ReplyFlags, ToIntercept, ToTcpcopy};
-use tcpcopy_engine::relay::routes::{ConnectionId, Destination, RouteLimits, RouteTable};
+use tcpcopy_engine::relay::message::{InterceptStats, ToIntercept, ToTcpcopy};
+use tcpcopy_engine::relay::routes::{ConnectionId, RouteLimits, RouteTable};
 use tcpcopy_engine::time::{Duration, Instant};
 use tcpcopy_net::poll::{Event, Interest, Poller};
 
@@ -36,6 +37,13 @@ pub(crate) struct Now {
     pub(crate) unix_nanos: u64,
 }
 
+/// How many interfaces a reply may be seen on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Interfaces {
+    One,
+    Several,
+}
+
 pub(crate) struct Relays {
     connections: Slab<Connection>,
     handshakes: usize,
@@ -48,6 +56,8 @@ pub(crate) struct Relays {
     sharing: Sharing,
     combine: u32,
     relay_port: u16,
+    interfaces: Interfaces,
+    hasher: foldhash::fast::RandomState,
     pub(crate) counts: Counts,
     warnings: RateLimited,
 }
@@ -71,6 +81,8 @@ impl Relays {
             sharing: settings.sharing,
             combine: settings.combine,
             relay_port: settings.port,
+            interfaces: if settings.interfaces.len() == 1 { Interfaces::One } else { Interfaces::Several },
+            hasher: foldhash::fast::RandomState::default(),
             counts: Counts::default(),
             warnings: RateLimited::default(),
         }
@@ -91,8 +103,6 @@ impl Relays {
         self.routes.wants_bodies()
     }
 
-    // ---- connections ----
-
     /// Takes in a new connection.
     pub(crate) fn accept(&mut self, stream: TcpStream, address: SocketAddr, poller: &Poller, now: Instant) {
         self.counts.connections_accepted += 1;
@@ -105,7 +115,13 @@ impl Relays {
                 .min_by_key(|(_, connection)| connection.id.0 >> PLACE_BITS)
                 .map(|(_, connection)| connection.id);
             if let Some(id) = oldest {
-                self.refuse(id, Refusal::TooManyConnections, "too many connections without a handshake", poller, now);
+                self.refuse(
+                    id,
+                    Refusal::TooManyConnections,
+                    "too many connections without a handshake",
+                    poller,
+                    now,
+                );
             }
         }
         let mut nonce = [0; 32];
@@ -118,14 +134,18 @@ impl Relays {
         let id = ConnectionId(self.next_serial << PLACE_BITS | place as u64);
         self.next_serial += 1;
         let handshake = ServerHandshake::new(self.token.clone(), nonce);
-        let result = Connection::new(id, stream, address, handshake, now + HANDSHAKE_TIMEOUT)
-            .and_then(|connection| poller.add(connection.fd(), id.0, Interest::Readable).map(|()| connection));
+        let result =
+            Connection::new(id, stream, address, handshake, now + HANDSHAKE_TIMEOUT).and_then(|connection| {
+                poller.add(connection.fd(), id.0, Interest::Readable).map(|()| connection)
+            });
         match result {
             Ok(connection) => {
                 self.connections.insert(connection);
                 self.handshakes += 1;
             }
-            Err(error) => self.warnings.warn(now, || format!("{address}: cannot serve the connection: {error}")),
+            Err(error) => {
+                self.warnings.warn(now, || format!("{address}: cannot serve the connection: {error}"))
+            }
         }
     }
 
@@ -197,12 +217,24 @@ impl Relays {
             Sharing::SingleProtected if others.is_empty() => {}
             Sharing::SingleProtected => {
                 // The welcome is in the output already, and the refusal follows it.
-                self.refuse(id, Refusal::SingleTaken, "another tcpcopy is being served (--single -c)", poller, now);
+                self.refuse(
+                    id,
+                    Refusal::SingleTaken,
+                    "another tcpcopy is being served (--single -c)",
+                    poller,
+                    now,
+                );
                 return;
             }
             Sharing::SingleReplaced => {
                 for other in others {
-                    self.refuse(other, Refusal::SingleTaken, "another tcpcopy takes its place (--single)", poller, now);
+                    self.refuse(
+                        other,
+                        Refusal::SingleTaken,
+                        "another tcpcopy takes its place (--single)",
+                        poller,
+                        now,
+                    );
                 }
             }
         }
@@ -340,122 +372,6 @@ impl Relays {
         }
     }
 
-    // ---- replies ----
-
-    /// Sends a captured reply on its way, or keeps it for a moment.
-    pub(crate) fn deliver(&mut self, reply: &CapturedReply<'_>, poller: &Poller, now: Now) {
-        let flags = match reply.origin {
-            Origin::Whole => ReplyFlags::default(),
-            Origin::Reassembled => ReplyFlags::REASSEMBLED,
-        };
-        let destination = match self.routes.destination(&reply.flow, now.monotonic) {
-            Destination::NoRoute => self.single_destination(reply),
-            other => other,
-        };
-        match destination {
-            Destination::Connection(id, body_limit) => {
-                let wanted = reply.header_len + body_limit as usize;
-                let available = reply.packet.len();
-                let is_cut = available < wanted.min(reply.wire_len);
-                let message = Reply {
-                    flags: if is_cut { flags.with(ReplyFlags::CUT_BY_CAPTURE) } else { flags },
-                    age_micros: age_micros(reply.captured_at_nanos, now.unix_nanos),
-                    wire_len: reply.wire_len.try_into().unwrap_or(u32::MAX),
-                    packet: &reply.packet[..wanted.min(available)],
-                };
-                self.send(id, &message, poller, now.monotonic);
-            }
-            Destination::Lost => self.counts.replies_dropped += 1,
-            Destination::NoRoute => {
-                if reply.flow.client.port == self.relay_port || self.connections.is_empty() {
-                    // Our own relay connections where a filter of the user lets them through; or nobody is there to ask.
-                    self.counts.replies_without_route += 1;
-                    return;
-                }
-                let kept = self.early.kept_len(reply.header_len).min(reply.packet.len());
-                self.counts.replies_without_route += self.early.keep(EarlyReply {
-                    flow: reply.flow,
-                    captured_at: now.monotonic,
-                    flags,
-                    wire_len: reply.wire_len.try_into().unwrap_or(u32::MAX),
-                    header_len: reply.header_len,
-                    packet: reply.packet[..kept].to_vec(),
-                });
-            }
-        }
-    }
-
-    /// With `--single`, everything goes to the one tcpcopy, as far as its worker is certain.
-    fn single_destination(&self, reply: &CapturedReply<'_>) -> Destination {
-        if self.sharing == Sharing::Routes {
-            return Destination::NoRoute;
-        }
-        let mut worker = None;
-        let mut live: Vec<(u16, ConnectionId)> = Vec::new();
-        for (_, connection) in &self.connections {
-            if let Phase::Live { session, .. } = &connection.phase {
-                if *worker.get_or_insert(session.peer.worker) != session.peer.worker {
-                    return Destination::NoRoute;
-                }
-                live.push((session.peer.connection, connection.id));
-            }
-        }
-        live.sort_unstable_by_key(|(number, _)| *number);
-        let hash = foldhash::fast::FixedState::default().hash_one(reply.flow);
-        match live.len() as u64 {
-            0 => Destination::NoRoute,
-            count => Destination::Connection(live[(hash % count) as usize].1, 0),
-        }
-    }
-
-    fn send(&mut self, id: ConnectionId, message: &Reply<'_>, poller: &Poller, now: Instant) {
-        let combine = self.combine;
-        let Some(connection) = self.get(id) else {
-            self.counts.replies_dropped += 1;
-            return;
-        };
-        if !connection.queue_reply(message) {
-            self.counts.replies_dropped += 1;
-            return;
-        }
-        let is_batch_full = combine > 0 && connection.replies_queued >= combine;
-        self.counts.replies_relayed += 1;
-        self.counts.relay_age.add(message.age_micros);
-        if is_batch_full {
-            self.flush_one(id, poller, now);
-        } else {
-            self.mark_dirty(id);
-        }
-    }
-
-    fn send_early(&mut self, flow: &tcpcopy_engine::flow::FlowKey, poller: &Poller, now: Now) {
-        let mut waiting = Vec::new();
-        self.early.take(flow, |reply| waiting.push(reply));
-        for reply in waiting {
-            let Destination::Connection(id, body_limit) = self.routes.destination(flow, now.monotonic) else {
-                self.counts.replies_dropped += 1;
-                continue;
-            };
-            let wanted = reply.header_len + body_limit as usize;
-            let available = reply.packet.len();
-            let mut flags = reply.flags.with(ReplyFlags::EARLY);
-            if available < wanted.min(reply.wire_len as usize) {
-                flags = flags.with(ReplyFlags::CUT_BY_CAPTURE);
-            }
-            let age = now.monotonic.saturating_since(reply.captured_at);
-            let message = Reply {
-                flags,
-                age_micros: age.as_micros().try_into().unwrap_or(u32::MAX),
-                wire_len: reply.wire_len,
-                packet: &reply.packet[..wanted.min(available)],
-            };
-            self.counts.replies_early += 1;
-            self.send(id, &message, poller, now.monotonic);
-        }
-    }
-
-    // ---- time ----
-
     /// Does what time asks for.
     pub(crate) fn handle_timeout(&mut self, poller: &Poller, now: Instant) {
         self.counts.replies_without_route += self.early.expire(now);
@@ -486,16 +402,16 @@ impl Relays {
 
     /// Queues the counters for every tcpcopy.
     pub(crate) fn send_stats(&mut self, stats: InterceptStats) {
-        let live: Vec<ConnectionId> =
-            self.connections.iter().filter(|(_, c)| c.is_live()).map(|(_, connection)| connection.id).collect();
+        let live: Vec<ConnectionId> = self
+            .connections
+            .iter()
+            .filter(|(_, c)| c.is_live())
+            .map(|(_, connection)| connection.id)
+            .collect();
         for id in live {
             self.queue(id, &ToTcpcopy::Stats(stats));
         }
     }
-}
-
-fn age_micros(captured_at_nanos: u64, now_nanos: u64) -> u32 {
-    (now_nanos.saturating_sub(captured_at_nanos) / 1000).try_into().unwrap_or(u32::MAX)
 }
 
 /// Whether an error of accept concerns one connection alone.

@@ -17,6 +17,8 @@ pub(crate) struct Counts {
     pub(crate) replies_early: u64,
     pub(crate) replies_without_route: u64,
     pub(crate) replies_dropped: u64,
+    /// Seen on a second interface.
+    pub(crate) replies_repeated: u64,
     pub(crate) routes_refused: u64,
     pub(crate) routes_expired: u64,
     pub(crate) bytes_sent: u64,
@@ -129,7 +131,9 @@ impl Report {
     /// What to look at, if the numbers show that something is wrong.
     pub(crate) fn advice(&self) -> Option<String> {
         if self.kernel_drops > 0 {
-            return Some("the kernel dropped packets: enlarge the ring (-B), or narrow the filter (-F)".into());
+            return Some(
+                "the kernel dropped packets: enlarge the ring (-B), or narrow the filter (-F)".into(),
+            );
         }
         if self.packets_captured == 0 {
             return Some(
@@ -256,7 +260,8 @@ mod tests {
     #[test]
     fn a_report_says_what_to_look_at() {
         let report = |captured, relayed, without| {
-            let counts = Counts { replies_relayed: relayed, replies_without_route: without, ..Counts::default() };
+            let counts =
+                Counts { replies_relayed: relayed, replies_without_route: without, ..Counts::default() };
             let capture = CaptureStatistics { received: captured, dropped: 0 };
             Report::new(Duration::from_secs(1), capture, counts, 0, 0, &Usage::default())
         };

@@ -1,7 +1,7 @@
 //! The loop: one thread that waits for packets, connections and signals.
 //!
-//! While packets come, the loop naps between looks at the ring, so that one write carries many replies; after a moment
-//! without any it waits for the kernel to wake it.
+//! While packets come fast, the loop naps between looks at the ring, so that one wake-up and one write serve several replies
+//! ([`tcpcopy_net::pace`]); otherwise the kernel wakes it for each.
 
 use crate::capture::{Capture, DrainOutcome};
 use crate::options::Settings;
@@ -15,6 +15,7 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use tcpcopy_engine::relay::hello::AssistantFacts;
 use tcpcopy_engine::time::{Duration, Instant};
+use tcpcopy_net::pace::Pace;
 use tcpcopy_net::poll::{Event, Events, Interest, Poller};
 use tcpcopy_net::signals::{SIGINT, SIGTERM, Signals};
 use tcpcopy_net::source::Readiness;
@@ -22,10 +23,8 @@ use tcpcopy_net::{clock, process};
 
 /// Frames taken before connections get their turn.
 const DRAIN_LIMIT: usize = 1024;
-/// Sleep between two looks at the ring while packets come.
-const NAP: Duration = Duration::from_micros(50);
-/// How long after the last packet naps go on.
-const NAP_WHILE: Duration = Duration::from_millis(1);
+/// Longest rest while replies come fast: what one may be late for the sake of fewer wake-ups and writes.
+const LONGEST_NAP: Duration = Duration::from_micros(200);
 const PEER_STATS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Poller tokens; connections use numbers far below.
@@ -40,7 +39,7 @@ pub(crate) struct Server {
     capture: Capture,
     relays: Relays,
     started: Instant,
-    last_packet: Instant,
+    pace: Pace,
     next_peer_stats: Instant,
     next_report: Option<Instant>,
     report_interval: Option<Duration>,
@@ -72,7 +71,7 @@ impl Server {
             capture,
             relays: Relays::new(settings, facts),
             started: now,
-            last_packet: Instant::ZERO,
+            pace: Pace::new(LONGEST_NAP),
             next_peer_stats: now,
             next_report: settings.stats_interval.map(|interval| now + interval),
             report_interval: settings.stats_interval,
@@ -112,8 +111,8 @@ impl Server {
 
     fn wait(&mut self, events: &mut Events) -> anyhow::Result<()> {
         let now = clock::monotonic();
-        let timeout = if now.saturating_since(self.last_packet) < NAP_WHILE {
-            std::thread::sleep(NAP);
+        let timeout = if let Some(nap) = self.pace.nap(now) {
+            std::thread::sleep(nap);
             Duration::ZERO
         } else if self.capture.prepare_wait() == Readiness::Idle {
             match self.poll_timeout() {
@@ -132,7 +131,9 @@ impl Server {
     }
 
     fn accept(&mut self, event: Event, now: Instant) {
-        let Some(listener) = self.listeners.get((event.token - TOKEN_FIRST_LISTENER) as usize) else { return };
+        let Some(listener) = self.listeners.get((event.token - TOKEN_FIRST_LISTENER) as usize) else {
+            return;
+        };
         // A few at a time: packets must not wait for a flood of connections.
         for _ in 0..16 {
             match listener.accept() {
@@ -154,9 +155,7 @@ impl Server {
         let mut each = |reply: crate::capture::CapturedReply<'_>| relays.deliver(&reply, poller, now);
         let DrainOutcome { frames, unusable } = capture.drain(DRAIN_LIMIT, now.monotonic, &mut each)?;
         relays.counts.packets_unusable += unusable;
-        if frames > 0 {
-            self.last_packet = now.monotonic;
-        }
+        self.pace.note(frames, now.monotonic);
         if self.capture.should_widen(self.relays.wants_bodies()) {
             self.widen(now)?;
         }
@@ -169,9 +168,12 @@ impl Server {
         let DrainOutcome { unusable, .. } = capture.widen(now.monotonic, &mut each)?;
         relays.counts.packets_unusable += unusable;
         for fd in self.capture.wait_fds() {
-            self.poller.add(fd, TOKEN_CAPTURE, Interest::Readable)?;
+            match self.poller.add(fd, TOKEN_CAPTURE, Interest::Readable) {
+                // The old source is still there.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                result => result?,
+            }
         }
-        tracing::info!("capturing whole packets from now on");
         Ok(())
     }
 
@@ -236,10 +238,8 @@ fn listen(addresses: &[SocketAddr]) -> anyhow::Result<Vec<TcpListener>> {
         match listen_on(*address) {
             Ok(listener) => listeners.push(listener),
             Err(error)
-                if matches!(
-                    error.raw_os_error(),
-                    Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)
-                ) && address.is_ipv6()
+                if matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+                    && address.is_ipv6()
                     && (address.ip().is_loopback() || address.ip().is_unspecified()) =>
             {
                 first_error.get_or_insert((error, *address));
@@ -255,7 +255,9 @@ fn listen(addresses: &[SocketAddr]) -> anyhow::Result<Vec<TcpListener>> {
 
 fn cannot_listen(error: io::Error, address: SocketAddr) -> anyhow::Error {
     let hint = match error.kind() {
-        io::ErrorKind::AddrInUse => "another intercept is running there? choose another port with -p (tcpcopy: -s)",
+        io::ErrorKind::AddrInUse => {
+            "another intercept is running there? choose another port with -p (tcpcopy: -s)"
+        }
         io::ErrorKind::AddrNotAvailable => "-b must be an address of this host: ip addr",
         io::ErrorKind::PermissionDenied => "ports below 1024 need root; choose another one with -p",
         _ => "check -b and -p",

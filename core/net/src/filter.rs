@@ -31,12 +31,20 @@ pub enum FilterError {
         message: String,
     },
     /// The kernel takes no programs of this length.
-    #[error("filter \"{expression}\" needs {instructions} instructions, the kernel takes {MAX_INSTRUCTIONS}")]
+    #[error(
+        "a filter of {length} characters needs {instructions} instructions, the kernel takes {MAX_INSTRUCTIONS}"
+    )]
     TooLong {
-        /// The expression.
-        expression: String,
+        /// Length of the expression.
+        length: usize,
         /// Length of the program.
         instructions: usize,
+    },
+    /// The text is too long for libpcap, whose compiler needs more stack and time the longer it is.
+    #[error("a filter of {length} characters is too long (at most {MAX_TEXT})")]
+    TextTooLong {
+        /// Length of the expression.
+        length: usize,
     },
 }
 
@@ -45,10 +53,18 @@ impl FilterError {
     pub const fn hint(&self) -> &'static str {
         match self {
             Self::Syntax { .. } => "the language is that of tcpdump: man pcap-filter",
-            Self::TooLong { .. } => "name fewer servers, or give one shorter filter with -F",
+            Self::TooLong { .. } | Self::TextTooLong { .. } => {
+                "name fewer servers, or give one shorter filter with -F"
+            }
         }
     }
 }
+
+/// Longest expression that is given to libpcap. The kernel's limit is mostly reached earlier.
+const MAX_TEXT: usize = 64 << 10;
+
+/// The compiler recurses over the expression; the stack of an ordinary thread ends before [`MAX_TEXT`] does.
+const COMPILER_STACK: usize = 64 << 20;
 
 /// `BPF_MAXINSNS`.
 pub(crate) const MAX_INSTRUCTIONS: usize = 4096;
@@ -81,6 +97,9 @@ impl Filter {
     /// # Errors
     /// What libpcap says to the expression.
     pub fn compile(expression: &str, link: FilterLink, snap_len: u32) -> Result<Self, FilterError> {
+        if expression.len() > MAX_TEXT {
+            return Err(FilterError::TextTooLong { length: expression.len() });
+        }
         // Compiled alone first: an error in the text should be reported as it was typed.
         let plain = compile_text(expression, link)?;
         let instructions = match link {
@@ -93,8 +112,8 @@ impl Filter {
         let instructions = snap_program(&instructions, snap_len);
         // Three instructions may yet be put in front.
         if instructions.len() + 3 > MAX_INSTRUCTIONS {
-            let (expression, instructions) = (expression.to_owned(), instructions.len());
-            return Err(FilterError::TooLong { expression, instructions });
+            let (length, instructions) = (expression.len(), instructions.len());
+            return Err(FilterError::TooLong { length, instructions });
         }
         Ok(Self { expression: expression.to_owned(), link, snap_len, instructions })
     }
@@ -144,6 +163,16 @@ fn may_add_tags(expression: &str) -> bool {
 }
 
 fn compile_text(expression: &str, link: FilterLink) -> Result<Vec<libc::sock_filter>, FilterError> {
+    let compiled = std::thread::scope(|scope| {
+        let compiler = std::thread::Builder::new().stack_size(COMPILER_STACK);
+        let thread =
+            compiler.spawn_scoped(scope, || compile_here(expression, link)).map_err(|e| e.to_string())?;
+        thread.join().map_err(|_| "the compiler failed".to_owned())
+    });
+    compiled.unwrap_or_else(|message| Err(FilterError::Syntax { expression: expression.to_owned(), message }))
+}
+
+fn compile_here(expression: &str, link: FilterLink) -> Result<Vec<libc::sock_filter>, FilterError> {
     let syntax = |message: String| FilterError::Syntax { expression: expression.to_owned(), message };
     let link_type = match link {
         FilterLink::Ethernet => pcap::Linktype::ETHERNET,

@@ -12,6 +12,7 @@ pub mod interface;
 pub mod link_layer;
 pub mod memory;
 pub mod neighbour;
+pub mod pace;
 pub mod pcap_capture;
 pub mod poll;
 pub mod process;

@@ -34,7 +34,7 @@ pub enum Delivery {
 const WHOLE: u32 = 262_144;
 
 /// How long a block of packets is filled when they are not delivered at once, in milliseconds.
-const BLOCK_MILLIS: i32 = 10;
+const BLOCK_MILLIS: i32 = 2;
 
 /// A live capture through libpcap.
 ///

@@ -51,7 +51,8 @@ impl RelayError {
             Self::Handshake(
                 HandshakeError::Version { .. } | HandshakeError::Refused(Refusal::Version { .. }),
             ) => true,
-            Self::Handshake(HandshakeError::Refused(Refusal::SingleTaken)) | Self::Dismissed(Refusal::SingleTaken) => true,
+            Self::Handshake(HandshakeError::Refused(Refusal::SingleTaken))
+            | Self::Dismissed(Refusal::SingleTaken) => true,
             Self::Handshake(error) => error.is_about_token(),
             _ => false,
         }
@@ -76,7 +77,8 @@ impl RelayError {
             Self::Handshake(HandshakeError::Refused(Refusal::TokenRequired)) => {
                 "give tcpcopy intercept's token, with --token-file or TCPCOPY_TOKEN".into()
             }
-            Self::Handshake(HandshakeError::Refused(Refusal::SingleTaken)) | Self::Dismissed(Refusal::SingleTaken) => {
+            Self::Handshake(HandshakeError::Refused(Refusal::SingleTaken))
+            | Self::Dismissed(Refusal::SingleTaken) => {
                 "stop the other tcpcopy, or run intercept without --single".into()
             }
             Self::Handshake(error) if error.is_about_token() => {

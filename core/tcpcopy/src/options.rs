@@ -294,6 +294,14 @@ pub struct LowArgs {
           value_parser = clap::value_parser!(u16).range(1..=256), help_heading = "Process")]
     pub workers: u16,
 
+    /// Scheduling priority, from -20 (first) to 19 (last)
+    ///
+    /// On a busy host the capture ring is only emptied in time if tcpcopy gets the processor when it asks for it; it asks for
+    /// little. 0 leaves the priority as it is. Without the right to raise it (root or CAP_SYS_NICE) it stays as it is.
+    #[arg(long = "nice", value_name = "N", default_value_t = -10, allow_hyphen_values = true,
+          value_parser = clap::value_parser!(i8).range(-20..=19), help_heading = "Process")]
+    pub nice: i8,
+
     /// Run in the background
     ///
     /// Messages and reports go to the file given by -l, or nowhere.

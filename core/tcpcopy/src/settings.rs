@@ -264,6 +264,8 @@ pub struct Output {
 pub struct Process {
     /// Threads.
     pub workers: NonZeroUsize,
+    /// Scheduling priority, as of `nice(1)`.
+    pub nice: i8,
     /// Foreground or background.
     pub place: Place,
     /// File for the process number.
@@ -322,6 +324,7 @@ impl Settings {
             },
             process: Process {
                 workers: NonZeroUsize::new(usize::from(low.workers)).unwrap_or(NonZeroUsize::MIN),
+                nice: low.nice,
                 place: if low.daemon { Place::Background } else { Place::Foreground },
                 pid_file: low.pid_file.clone(),
                 mode: if low.dry_run { Mode::DryRun } else { Mode::Run },

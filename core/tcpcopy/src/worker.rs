@@ -1,8 +1,8 @@
 //! One worker: its capture, its sessions, its relay connections and its sink, and the loop that feeds one with the other.
 //!
 //! A turn of the loop takes what has been captured and what `intercept` has returned, lets due timers fire, tells the routes,
-//! and sends what may be sent, each with as few system calls as there are batches. Between turns a worker under load naps for
-//! [`NAP`], so that packets gather; an idle one sleeps until the doorbell of its capture rings.
+//! and sends what may be sent, each with as few system calls as there are batches. Between turns a worker under load naps, so
+//! that packets gather; one with little to do sleeps until the doorbell of its capture rings.
 
 use crate::report::Histogram;
 use std::collections::BTreeMap;
@@ -16,16 +16,15 @@ use tcpcopy_engine::tcp::connection::Limited;
 use tcpcopy_engine::time::Instant;
 use tcpcopy_engine::{Engine, RouteChange};
 use tcpcopy_net::clock;
+use tcpcopy_net::pace::Pace;
 use tcpcopy_net::poll::{Events, Interest, Poller};
 use tcpcopy_net::raw_socket;
 use tcpcopy_net::sink::{PacketSink, SendFailure};
 use tcpcopy_net::source::{CaptureError, CaptureStatistics, PacketSource, Readiness};
 use tcpcopy_relay::{RelayClients, RelayEvent, ServerStatistics};
 
-/// How long a worker rests between two turns while packets keep coming.
-const NAP: Duration = Duration::from_micros(50);
-/// How long after the last packet it goes on napping before it sleeps.
-const NAPPING: Duration = Duration::from_millis(1);
+/// Longest rest between two turns while packets keep coming fast: what a request may be late for the sake of fewer wake-ups.
+const LONGEST_NAP: Duration = Duration::from_micros(80);
 /// Longest sleep: the loop looks at its orders at least this often.
 const LONGEST_SLEEP: Duration = Duration::from_millis(250);
 /// Packets taken from the capture in one turn.
@@ -90,8 +89,8 @@ pub struct Worker {
     delay: Histogram,
     relay_delay: Histogram,
     facts: Vec<Option<AssistantFacts>>,
-    last_activity: Instant,
-    /// Whether a nap, rather than real work, was the last thing done.
+    pace: Pace,
+    /// Whether more could have been sent in the last turn.
     backlog: Limited,
     order: Order,
     caller_ready: bool,
@@ -137,7 +136,7 @@ impl Worker {
             delay: Histogram::new(),
             relay_delay: Histogram::new(),
             facts: vec![None; servers],
-            last_activity: now,
+            pace: Pace::new(LONGEST_NAP),
             backlog: Limited::No,
             order: Order::Replay,
             caller_ready: false,
@@ -214,9 +213,7 @@ impl Worker {
             self.tell_routes(now);
             self.backlog = self.transmit(now);
         }
-        if captured + replies > 0 {
-            self.last_activity = now;
-        }
+        self.pace.note(captured + replies, now);
         if captured == CAPTURE_BATCH || self.backlog == Limited::Yes {
             return Ok(());
         }
@@ -321,8 +318,8 @@ impl Worker {
         if left.is_zero() {
             return Ok(());
         }
-        if now.saturating_since(self.last_activity) < NAPPING {
-            std::thread::sleep(left.min(NAP));
+        if let Some(nap) = self.pace.nap(now) {
+            std::thread::sleep(left.min(nap));
             return Ok(());
         }
         if self.order == Order::Drain {

@@ -102,7 +102,14 @@ const MICRO: u64 = 1000;
 
 impl Client {
     /// Plays client `number`, which talks to `online`, server `server` of the profile.
-    pub fn new(number: u32, server: usize, online: Endpoint, greeting: u32, profile: &Profile, rng: &mut Rng) -> Self {
+    pub fn new(
+        number: u32,
+        server: usize,
+        online: Endpoint,
+        greeting: u32,
+        profile: &Profile,
+        rng: &mut Rng,
+    ) -> Self {
         let endpoint = Endpoint::new(address(number, online), rng.between(1024, 65_535) as u16);
         let near_wrap = |rng: &mut Rng| match rng.between(0, 3) {
             0 => u32::MAX - rng.between(0, 5000) as u32,
@@ -313,10 +320,27 @@ impl Script<'_> {
             packets.push(packet);
         }
         let Self { stream, requests, .. } = self;
-        Client { endpoint, server, stream, requests, ending, beheaded, end_captured, last_number, lost, packets }
+        Client {
+            endpoint,
+            server,
+            stream,
+            requests,
+            ending,
+            beheaded,
+            end_captured,
+            last_number,
+            lost,
+            packets,
+        }
     }
 
-    fn capture(&mut self, segment: &Segment, faults: &CaptureFaults, seen: &mut Vec<Segment>, cut: &mut Vec<Segment>) {
+    fn capture(
+        &mut self,
+        segment: &Segment,
+        faults: &CaptureFaults,
+        seen: &mut Vec<Segment>,
+        cut: &mut Vec<Segment>,
+    ) {
         let has_data = !segment.bytes.is_empty();
         let rng = &mut *self.rng;
         let mut segment = segment.clone();
@@ -338,7 +362,8 @@ impl Script<'_> {
         if has_data && rng.chance(faults.retransmit) {
             // Other pieces: from somewhere in it or before it.
             let back = rng.between(0, 300) as usize;
-            let start = segment.bytes.start.saturating_sub(back).max(turn_start(&self.requests, segment.bytes.start));
+            let start =
+                segment.bytes.start.saturating_sub(back).max(turn_start(&self.requests, segment.bytes.start));
             let end = segment.bytes.start + rng.between(1, segment.bytes.len() as u64) as usize;
             let flags = if end == segment.bytes.end { segment.flags } else { TcpFlags::ACK };
             let at = segment.at + rng.magnitude(100, 300_000) * MICRO;

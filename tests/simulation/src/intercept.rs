@@ -27,7 +27,8 @@ pub fn replies(packets: &[Vec<u8>], merge: u64, rng: &mut Rng) -> Vec<Reply> {
 }
 
 fn headers_of(packet: &[u8]) -> Reply {
-    let keep = parse(packet, packet.len()).map_or(packet.len(), |(ip, tcp)| ip.header_len + ip.payload_len - tcp.payload_len);
+    let keep = parse(packet, packet.len())
+        .map_or(packet.len(), |(ip, tcp)| ip.header_len + ip.payload_len - tcp.payload_len);
     Reply { headers: packet[..keep].to_vec(), wire_len: packet.len() }
 }
 

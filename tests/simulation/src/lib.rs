@@ -56,5 +56,10 @@ pub fn run(seed: u64, keep: Keep) -> Outcome {
         counters.retransmits,
         counters.reconnects,
     );
-    Outcome { seed, violations: std::mem::take(&mut world.violations), packets: world.trace.lines().to_vec(), summary }
+    Outcome {
+        seed,
+        violations: std::mem::take(&mut world.violations),
+        packets: world.trace.lines().to_vec(),
+        summary,
+    }
 }

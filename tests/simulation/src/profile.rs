@@ -137,7 +137,13 @@ impl Profile {
         let bulky = !crowd && rng.chance(250);
         Self {
             clients: if crowd { rng.between(150, 400) as u32 } else { few },
-            requests: if crowd { 4 } else if bulky { 6 } else { 14 },
+            requests: if crowd {
+                4
+            } else if bulky {
+                6
+            } else {
+                14
+            },
             longest: if bulky { 300_000 } else { 6_000 },
             longest_response: if bulky && rng.chance(500) { 200_000 } else { 9_000 },
             servers,

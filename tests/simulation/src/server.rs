@@ -160,7 +160,9 @@ impl Server {
 
     /// Returns whether anything was done.
     fn run_application(&mut self, now: u64) -> bool {
-        let (Some(handle), Some(connection)) = (self.socket, self.connections.last_mut()) else { return false };
+        let (Some(handle), Some(connection)) = (self.socket, self.connections.last_mut()) else {
+            return false;
+        };
         let socket = self.sockets.get_mut::<Socket<'_>>(handle);
         if matches!(socket.state(), State::Listen | State::SynReceived) {
             return false;
@@ -199,7 +201,13 @@ impl Server {
 }
 
 impl Application {
-    fn read(&mut self, kind: ServerKind, socket: &mut Socket<'_>, connection: &mut Connection, now: u64) -> bool {
+    fn read(
+        &mut self,
+        kind: ServerKind,
+        socket: &mut Socket<'_>,
+        connection: &mut Connection,
+        now: u64,
+    ) -> bool {
         let mut most = usize::MAX;
         if let ServerKind::Slow { bytes, every } = kind {
             if now < self.next_read || !socket.can_recv() {

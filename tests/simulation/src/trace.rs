@@ -54,13 +54,20 @@ fn clock(nanos: u64) -> String {
 }
 
 fn describe(bytes: &[u8], wire_len: usize) -> String {
-    let Ok(packet) = IpPacket::parse(bytes, wire_len) else { return format!("no IP packet, {wire_len} bytes") };
+    let Ok(packet) = IpPacket::parse(bytes, wire_len) else {
+        return format!("no IP packet, {wire_len} bytes");
+    };
     let Ok(segment) = TcpSegment::parse(packet.payload, packet.payload_len) else {
         return format!("no TCP segment, {wire_len} bytes");
     };
     let mut line = format!(
         "{}.{} > {}.{}: Flags {:?}, seq {:?}",
-        packet.source, segment.source_port, packet.destination, segment.destination_port, segment.flags, segment.seq
+        packet.source,
+        segment.source_port,
+        packet.destination,
+        segment.destination_port,
+        segment.flags,
+        segment.seq
     );
     if segment.payload_len > 0 {
         let _ = write!(line, ":{:?}", segment.seq + segment.payload_len as u32);

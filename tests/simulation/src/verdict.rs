@@ -31,8 +31,9 @@ pub fn check(world: &mut World) {
             }
         };
         let reasons = reasons(world, client);
-        let missing: Vec<usize> =
-            (0..client.requests.len()).filter(|n| !delivered.complete.contains(n) && is_knowable(client, *n)).collect();
+        let missing: Vec<usize> = (0..client.requests.len())
+            .filter(|n| !delivered.complete.contains(n) && is_knowable(client, *n))
+            .collect();
         possible.extend(&reasons);
         if missing.is_empty() || delivered.unread {
             continue;
@@ -48,10 +49,7 @@ pub fn check(world: &mut World) {
         if let Some(n) = missing.iter().find(|n| !may_miss(client, **n, &reasons)) {
             violations.push(format!(
                 "client {number} ({}): request {n} at {:?} (turn {}) never arrived, far from the gaps {:?}",
-                client.endpoint,
-                client.requests[*n].bytes,
-                client.requests[*n].turn,
-                client.lost
+                client.endpoint, client.requests[*n].bytes, client.requests[*n].turn, client.lost
             ));
         }
     }
@@ -61,7 +59,9 @@ pub fn check(world: &mut World) {
             counters.requests_given_up.total()
         ));
     }
-    for (what, by_reason) in [("request given up", counters.requests_given_up), ("session ended", counters.sessions_ended)] {
+    for (what, by_reason) in
+        [("request given up", counters.requests_given_up), ("session ended", counters.sessions_ended)]
+    {
         for (reason, number) in by_reason.iter().filter(|(reason, _)| !possible.contains(reason)) {
             violations.push(format!("{number} {what}: {} is explained by no fault", reason.name()));
         }
@@ -127,7 +127,14 @@ fn is_knowable(client: &Client, n: usize) -> bool {
 /// Whether request `n` may be missing: when bytes were never captured, only those near them.
 fn may_miss(client: &Client, n: usize, reasons: &BTreeSet<EndReason>) -> bool {
     let gaps_only = reasons.iter().all(|reason| {
-        matches!(reason, EndReason::CaptureGap | EndReason::CaptureTruncated | EndReason::Idle | EndReason::ClientReset | EndReason::MidStream)
+        matches!(
+            reason,
+            EndReason::CaptureGap
+                | EndReason::CaptureTruncated
+                | EndReason::Idle
+                | EndReason::ClientReset
+                | EndReason::MidStream
+        )
     });
     if !gaps_only {
         return true;

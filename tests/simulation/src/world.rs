@@ -211,7 +211,13 @@ impl World {
         match event {
             Event::Captured(packet) => {
                 self.trace.packet(self.now, "captured", &packet.bytes, packet.wire_len);
-                self.engine.handle_frame(LinkType::Raw, &packet.bytes, packet.wire_len, EPOCH + packet.at, now);
+                self.engine.handle_frame(
+                    LinkType::Raw,
+                    &packet.bytes,
+                    packet.wire_len,
+                    EPOCH + packet.at,
+                    now,
+                );
             }
             Event::ToServer(packet) => self.deliver(&packet),
             Event::Returned(flow, reply) => {
@@ -270,7 +276,12 @@ impl World {
         };
         let arrivals = self.outgoing.send(flow, self.now);
         self.note_loss(flow, flags, arrivals);
-        self.trace.packet(self.now, if arrivals[0].is_some() { "send" } else { "send lost" }, packet, packet.len());
+        self.trace.packet(
+            self.now,
+            if arrivals[0].is_some() { "send" } else { "send lost" },
+            packet,
+            packet.len(),
+        );
         for at in arrivals.into_iter().flatten() {
             self.schedule(at, Event::ToServer(packet.to_vec()));
         }

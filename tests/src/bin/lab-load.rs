@@ -38,6 +38,9 @@ struct Args {
     /// A connection for each pipeline of requests
     #[arg(long)]
     reconnect: bool,
+    /// Milliseconds between a round of replies and the next requests
+    #[arg(long, default_value_t = 0)]
+    pause: u64,
     /// Beginning of each key
     #[arg(long, default_value = "load")]
     prefix: String,
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
             VerbName::Get => Verb::Get,
         },
         reuse: if args.reconnect { Connections::PerRequest } else { Connections::Kept },
+        pause: std::time::Duration::from_millis(args.pause),
         prefix: args.prefix,
     };
     let start = std::time::Instant::now();

@@ -147,7 +147,8 @@ impl Mapper {
 
     /// A flow key for a session of `client` to `target` that `is_used` does not know.
     ///
-    /// The first copy keeps the client's own address and port where it can: with one worker and neither pool nor factor. Every
+    /// The first copy keeps the client's own address and port where it can: with neither pool nor factor, and with several workers
+    /// only on the one that owns the port. Every
     /// other session has its address chosen by the client's address and its port by client, copy and factor; if that is
     /// taken, other ports are tried, then other addresses of the pool. `attempt_seed` tells the attempts of one session apart: 0
     /// for its first connection; any other gives another first choice than the client's own port.
@@ -176,7 +177,8 @@ impl Mapper {
         };
 
         if let Some(addr) = own.filter(|addr| self.is_client_address(*addr, target))
-            && (copy, self.options.factor, attempt_seed, self.options.workers) == (0, 0, 0, 1)
+            && (copy, self.options.factor, attempt_seed) == (0, 0, 0)
+            && client.port % self.options.workers == self.options.worker
             && client.port != 0
             && let Some(key) = free(addr, client.port)
         {

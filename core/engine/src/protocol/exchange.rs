@@ -15,10 +15,17 @@ struct Entry {
     /// Where its bytes lie in the connection's stream, once some were forwarded.
     placed: Option<(u64, u64)>,
     sent: bool,
-    /// Given up, or on a connection that is gone: whatever is still captured of it is dropped.
+    /// Given up, and why: whatever is still captured of it is dropped.
     void: Option<EndReason>,
     /// Counted as acknowledged; more bytes may still follow while it is the last one.
     done: bool,
+}
+
+impl Entry {
+    /// Whether it is neither acknowledged nor given up.
+    const fn is_open(&self) -> bool {
+        !self.done && self.void.is_none()
+    }
 }
 
 /// The request bytes of a session between capture and acknowledgement, and the requests that they belong to.
@@ -32,6 +39,10 @@ pub struct Outbox {
     staged: VecDeque<u8>,
     staged_boundaries: VecDeque<u64>,
     entries: VecDeque<Entry>,
+    /// Entries neither acknowledged nor given up.
+    open: u64,
+    /// Entries before this one are counted as sent, or given up: a deep backlog is not walked for each packet.
+    unsent_from: usize,
     unanswered: u64,
     timer: Option<Instant>,
     closing: Option<ClientEnd>,
@@ -96,13 +107,18 @@ impl Outbox {
     }
 
     /// Requests captured and neither acknowledged nor given up.
-    pub fn waiting(&self) -> u64 {
-        self.entries.iter().filter(|e| e.void.is_none() && !e.done).count() as u64
+    pub const fn waiting(&self) -> u64 {
+        self.open
     }
 
     /// Whether something is still to be delivered.
-    pub fn has_work(&self) -> bool {
-        self.entries.iter().any(|e| e.void.is_none() && !e.done)
+    pub const fn has_work(&self) -> bool {
+        self.open > 0
+    }
+
+    /// Bytes captured, and neither handed to a connection nor left out.
+    pub fn backlog(&self) -> usize {
+        self.pending.len() + self.staged.len()
     }
 
     /// Moves staged bytes to a connection that takes them.
@@ -137,53 +153,72 @@ impl Outbox {
 
     /// Takes note of what the connection has sent and the target acknowledged; counts it.
     pub fn settle(&mut self, connection: &Connection, counters: &mut Counters) {
-        let sent = connection.sender().sent();
-        let acknowledged = connection.sender().acknowledged();
-        let count = self.entries.len();
-        let decided = self.decided;
-        let captured_end = decided + self.pending.len() as u64;
-        let mut pop = 0;
-        for i in 0..count {
-            let end = self.entries.get(i + 1).map_or(captured_end, |next| next.start);
-            let entry = &mut self.entries[i];
-            let last = i + 1 == count;
-            let Some((_, placed_end)) = entry.placed else {
-                if entry.void.is_some() && !last && decided >= end && pop == i {
-                    pop = i + 1;
-                    continue;
-                }
-                break;
-            };
-            let complete = decided >= end && entry.void.is_none();
-            if complete && !entry.sent && sent >= placed_end {
-                entry.sent = true;
+        self.settle_sent(connection.sender().sent(), counters);
+        self.settle_acknowledged(connection.sender().acknowledged(), counters);
+    }
+
+    /// Where, in the captured stream, the bytes of entry `index` end as far as they are known.
+    fn end_of(&self, index: usize) -> u64 {
+        self.entries.get(index + 1).map_or(self.decided + self.pending.len() as u64, |next| next.start)
+    }
+
+    fn settle_sent(&mut self, sent: u64, counters: &mut Counters) {
+        while let Some(entry) = self.entries.get(self.unsent_from) {
+            let complete = self.decided >= self.end_of(self.unsent_from);
+            let is_sent = entry.placed.is_some_and(|(_, end)| sent >= end);
+            if !complete || (entry.void.is_none() && !is_sent) {
+                return;
+            }
+            let entry = &mut self.entries[self.unsent_from];
+            if entry.void.is_none() && !std::mem::replace(&mut entry.sent, true) {
                 counters.requests_sent += 1;
             }
-            if complete && !entry.done && acknowledged >= placed_end {
-                entry.done = true;
+            self.unsent_from += 1;
+        }
+    }
+
+    fn settle_acknowledged(&mut self, acknowledged: u64, counters: &mut Counters) {
+        while let Some(entry) = self.entries.front() {
+            if self.decided < self.end_of(0) {
+                return;
+            }
+            if entry.is_open() {
+                if entry.placed.is_none_or(|(_, end)| acknowledged < end) {
+                    return;
+                }
+                self.entries[0].done = true;
+                self.open -= 1;
                 counters.requests_acknowledged += 1;
                 counters.requests_waiting -= 1;
             }
-            if (entry.done || (entry.void.is_some() && decided >= end)) && !last && pop == i {
-                pop = i + 1;
+            // The last one stays: more bytes of it may come.
+            if self.entries.len() == 1 {
+                return;
             }
+            self.entries.pop_front();
+            self.unsent_from = self.unsent_from.saturating_sub(1);
         }
-        self.entries.drain(..pop);
     }
 
     /// The connection is gone. Requests that can't have reached the target are put back to be sent on a new one; the rest is
     /// given up. What can't have reached it is for [`Connection::is_untouched`] to say.
-    pub fn connection_lost(&mut self, connection: &mut Connection, reason: EndReason, counters: &mut Counters) {
+    pub fn connection_lost(
+        &mut self,
+        connection: &mut Connection,
+        reason: EndReason,
+        counters: &mut Counters,
+    ) {
         self.settle(connection, counters);
         let keep_from = self.entries.iter().position(|e| {
             let is_untouched = |(start, _)| start >= STAGED_BASE || connection.is_untouched(start);
-            e.void.is_none() && !e.done && e.placed.is_none_or(is_untouched)
+            e.is_open() && e.placed.is_none_or(is_untouched)
         });
         let first_kept = keep_from.unwrap_or(self.entries.len());
         let mut unsent_from = None;
         for (i, entry) in self.entries.iter_mut().enumerate() {
             if i < first_kept {
-                if !entry.done && entry.void.is_none() {
+                if entry.is_open() {
+                    self.open -= 1;
                     counters.requests_waiting -= 1;
                     counters.requests_given_up.add(reason, 1);
                 }
@@ -196,13 +231,14 @@ impl Outbox {
         let from = unsent_from.unwrap_or(STAGED_BASE);
         let (bytes, boundaries) = connection.take_unacknowledged(from);
         self.restage(&bytes, &boundaries, from, counters);
-        let waits = |e: &&Entry| e.void.is_none() && !e.done && e.placed.is_some();
-        self.unanswered = self.entries.iter().filter(waits).count() as u64;
+        self.unsent_from = 0;
+        self.unanswered = self.entries.iter().filter(|e| e.is_open() && e.placed.is_some()).count() as u64;
     }
 
     /// Takes what was given up out of what is staged.
     pub fn drop_given_up(&mut self, counters: &mut Counters) {
         self.restage(&VecDeque::new(), &[], STAGED_BASE, counters);
+        self.unsent_from = 0;
     }
 
     /// Stages all that is not given up anew: `bytes` of a lost connection from stream offset `from` on, with their
@@ -234,12 +270,14 @@ impl Outbox {
     /// Gives up everything that is not acknowledged.
     pub fn give_up_all(&mut self, reason: EndReason, counters: &mut Counters) {
         for entry in &mut self.entries {
-            if !entry.done && entry.void.is_none() {
+            if entry.is_open() {
                 counters.requests_waiting -= 1;
                 counters.requests_given_up.add(reason, 1);
             }
             entry.void.get_or_insert(reason);
         }
+        self.open = 0;
+        self.unsent_from = 0;
         let keep = self.entries.pop_back();
         self.entries.clear();
         self.entries.extend(keep);
@@ -253,6 +291,8 @@ impl Outbox {
         self.pending = VecDeque::new();
         self.staged = VecDeque::new();
         self.entries = VecDeque::new();
+        self.open = 0;
+        self.unsent_from = 0;
         self.timer = None;
     }
 }
@@ -327,6 +367,19 @@ impl Exchange<'_> {
             void: None,
             done: false,
         });
+        self.outbox.open += 1;
+    }
+
+    /// Whether the request that the next pending byte belongs to was given up.
+    pub fn next_is_given_up(&self) -> bool {
+        let position = self.outbox.decided;
+        let index = self.outbox.entries.partition_point(|e| e.start <= position);
+        index == 0 || self.outbox.entries[index - 1].void.is_some()
+    }
+
+    /// Whether the request that the last captured byte belongs to was given up.
+    pub fn last_is_given_up(&self) -> bool {
+        self.outbox.entries.back().is_none_or(|e| e.void.is_some())
     }
 
     /// Sends the next `len` pending bytes.
@@ -346,14 +399,19 @@ impl Exchange<'_> {
             let index = self.outbox.entries.partition_point(|e| e.start <= position);
             let entry_end = self.outbox.entries.get(index).map_or(u64::MAX, |next| next.start);
             let piece = (left as u64).min(entry_end - position) as usize;
-            let void = index.checked_sub(1).map(|i| self.outbox.entries[i].void);
-            match (forward, void) {
-                (Some(boundary), Some(None)) => {
-                    let boundary = if piece == left { boundary } else { Boundary::Pushed };
-                    self.place(index - 1, piece, boundary);
+            if let Some(entry) = index.checked_sub(1).and_then(|at| self.outbox.entries.get_mut(at)) {
+                match (entry.void, forward) {
+                    (None, Some(boundary)) => {
+                        let boundary = if piece == left { boundary } else { Boundary::Pushed };
+                        self.place(index - 1, piece, boundary);
+                    }
+                    (Some(reason), _) if std::mem::replace(&mut entry.done, false) => {
+                        // What was acknowledged was not all of it.
+                        self.counters.requests_acknowledged -= 1;
+                        self.counters.requests_given_up.add(reason, 1);
+                    }
+                    _ => {}
                 }
-                (_, Some(Some(reason))) => self.uncount(index - 1, reason),
-                _ => {}
             }
             self.outbox.pending.drain(..piece);
             self.outbox.decided += piece as u64;
@@ -389,6 +447,7 @@ impl Exchange<'_> {
             }
         };
         let entry = &mut outbox.entries[index];
+        outbox.unsent_from = outbox.unsent_from.min(index);
         if std::mem::replace(&mut entry.sent, false) {
             // More of a request that seemed complete.
             self.counters.requests_sent -= 1;
@@ -396,6 +455,7 @@ impl Exchange<'_> {
         if std::mem::replace(&mut entry.done, false) {
             self.counters.requests_acknowledged -= 1;
             self.counters.requests_waiting += 1;
+            outbox.open += 1;
         }
         match &mut entry.placed {
             Some((_, placed_end)) => *placed_end = end,
@@ -414,23 +474,9 @@ impl Exchange<'_> {
         }
     }
 
-    /// More of a request that had counted as acknowledged is dropped: it counts as given up instead.
-    fn uncount(&mut self, index: usize, reason: EndReason) {
-        if std::mem::replace(&mut self.outbox.entries[index].done, false) {
-            self.counters.requests_acknowledged -= 1;
-            self.counters.requests_given_up.add(reason, 1);
-        }
-    }
-
-    /// Whether the request that the last captured byte belongs to was acknowledged, and every request was answered: then it
-    /// may well be complete.
-    pub fn is_last_request_answered(&self) -> bool {
+    /// Whether every request so far was acknowledged and answered: then the last one may well be complete.
+    pub fn is_all_answered(&self) -> bool {
         self.outbox.unanswered == 0 && self.outbox.entries.back().is_none_or(|e| e.done)
-    }
-
-    /// Whether no request was captured yet, or all are forgotten.
-    pub fn has_no_request(&self) -> bool {
-        self.outbox.entries.is_empty()
     }
 
     /// Gives up the request that the last captured byte belongs to, for `reason`; what follows of it is dropped. When part of
@@ -441,15 +487,15 @@ impl Exchange<'_> {
             return;
         }
         entry.void = Some(reason);
-        if entry.placed.is_some() {
-            self.outbox.breaking = true;
-        }
-        if !entry.done {
-            self.counters.requests_waiting -= 1;
-            self.counters.requests_given_up.add(reason, 1);
+        self.outbox.breaking |= entry.placed.is_some();
+        if std::mem::replace(&mut entry.done, false) {
+            // What was acknowledged was not all of it.
+            self.counters.requests_acknowledged -= 1;
         } else {
-            self.uncount(self.outbox.entries.len() - 1, reason);
+            self.outbox.open -= 1;
+            self.counters.requests_waiting -= 1;
         }
+        self.counters.requests_given_up.add(reason, 1);
     }
 
     /// Ends the session's connection once everything forwarded is delivered: with a FIN, or at once with a reset.

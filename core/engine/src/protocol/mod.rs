@@ -69,6 +69,13 @@ pub trait Protocol: Send + Debug {
     /// Bytes after the pending ones are missing, for `reason`. What follows begins at an unknown place.
     fn on_gap(&mut self, reason: EndReason, exchange: &mut Exchange<'_>);
 
+    /// A segment after the pending bytes, with `info`, was captured only in part, for `reason`; nothing of it is delivered. What
+    /// follows begins at an unknown place.
+    fn on_cut(&mut self, info: SegmentInfo, reason: EndReason, exchange: &mut Exchange<'_>) {
+        let _ = info;
+        self.on_gap(reason, exchange);
+    }
+
     /// The connection to the target is gone, or about to close; nothing that was sent on it will be answered. What is
     /// forwarded from now on goes to a new connection.
     fn on_connection_lost(&mut self, exchange: &mut Exchange<'_>);

@@ -43,6 +43,7 @@ struct Turn {
     waits: bool,
     /// Pieces captured so far: length, and whether a write of the client ended there.
     pieces: VecDeque<(u32, bool)>,
+    /// Given up, perhaps before any byte of it was known.
     void: bool,
 }
 
@@ -71,9 +72,10 @@ pub struct Transparent {
     end: Option<(ClientEnd, u64, Option<Instant>)>,
     /// Whether the last captured byte ended a write of the client.
     tail_pushed: bool,
-    /// After a gap nothing is safe until a write begins, right behind one whose end was seen, after the client has read more.
-    seeking: bool,
-    /// The next captured byte lies behind a gap.
+    /// After a gap, and for its reason, nothing is safe until a write begins, right behind one whose end was seen, after the
+    /// client has read more.
+    seeking: Option<EndReason>,
+    /// The next captured byte lies behind a gap: the start of what it belongs to may be what is missing.
     behind_gap: bool,
 }
 
@@ -96,7 +98,7 @@ impl Transparent {
             last_response: None,
             end: None,
             tail_pushed: false,
-            seeking: false,
+            seeking: None,
             behind_gap: false,
         }
     }
@@ -112,12 +114,14 @@ impl Transparent {
         let silent_since = self.last_response.unwrap_or(exchange.now());
         let quiet = Self::quiet(exchange);
         match received.cmp(&expected) {
-            std::cmp::Ordering::Less if self.released && exchange.unanswered() == 0 => match self.last_response {
-                // Shorter than the original, if it has ended. Without PSH more is likely to come.
-                Some(at) => Release::At(at + if self.pushed { quiet } else { quiet * 8 }),
-                // What the client waited for was given up, or belongs to a connection that is gone.
-                None => Release::Now,
-            },
+            std::cmp::Ordering::Less if exchange.unanswered() == 0 && self.expects_no_greeting(received) => {
+                match self.last_response {
+                    // Shorter than the original, if it has ended. Without PSH more is likely to come.
+                    Some(at) => Release::At(at + if self.pushed { quiet } else { quiet * 8 }),
+                    // What the client waited for was given up, or belongs to a connection that is gone.
+                    None => Release::Now,
+                }
+            }
             // Several requests are on their way, and less came back than they are known to have been answered with: perhaps one
             // reply answered more than one of them.
             std::cmp::Ordering::Less if received > self.received_at_release && exchange.is_drained() => {
@@ -131,10 +135,28 @@ impl Transparent {
         }
     }
 
+    /// Whether a server that speaks first has spoken, or what was sent shows that it is none.
+    const fn expects_no_greeting(&self, received: u64) -> bool {
+        self.released || received > 0
+    }
+
+    /// Starts a turn, whose first byte is the captured one at `offset`, of a client that had read `acknowledged` bytes.
+    fn begin_turn(&mut self, acknowledged: u64, offset: u64, exchange: &mut Exchange<'_>) {
+        let waits = acknowledged > self.last_acknowledged;
+        self.held.push_back(Turn { acknowledged, waits, pieces: VecDeque::new(), void: false });
+        self.seeking = None;
+        self.tail_released = false;
+        self.writes_in_turn = 0;
+        self.started = true;
+        self.last_acknowledged = acknowledged.max(self.last_acknowledged);
+        exchange.begin_request(offset);
+    }
+
     fn release_held(&mut self, exchange: &mut Exchange<'_>) {
         exchange.set_timer(None);
         while let Some(turn) = self.held.front() {
-            if turn.waits && !turn.void && self.policy == WaitPolicy::LikeClient {
+            let void = turn.void || exchange.next_is_given_up();
+            if turn.waits && !void && self.policy == WaitPolicy::LikeClient {
                 match self.release_time(turn.acknowledged, exchange) {
                     Release::Now => {}
                     Release::At(at) if at <= exchange.now() => {}
@@ -143,23 +165,27 @@ impl Transparent {
                 }
             }
             let Some(turn) = self.held.pop_front() else { return };
-            let received = exchange.received();
-            if turn.waits && (!self.pipelines || (received as i64) < turn.acknowledged as i64 + self.drift) {
-                self.drift = received as i64 - turn.acknowledged as i64;
-            }
-            self.received_at_release = received;
-            self.released = true;
-            self.released_acknowledged = turn.acknowledged;
             self.tail_released = self.held.is_empty();
-            for (len, pushed) in turn.pieces {
-                if turn.void {
-                    exchange.drop_bytes(len as usize);
-                } else {
-                    exchange.forward(len as usize, boundary(pushed));
-                }
+            if void {
+                // The target never sees it: whoever comes next waits for the answers of what it does see.
+                self.released = true;
+                turn.pieces.iter().for_each(|(len, _)| exchange.drop_bytes(*len as usize));
+                continue;
             }
+            self.settle_drift(&turn, exchange.received());
+            turn.pieces.iter().for_each(|(len, pushed)| exchange.forward(*len as usize, boundary(*pushed)));
         }
         self.release_end(exchange);
+    }
+
+    /// Notes that `turn` goes now that `received` response bytes have come.
+    fn settle_drift(&mut self, turn: &Turn, received: u64) {
+        if turn.waits && (!self.pipelines || (received as i64) < turn.acknowledged as i64 + self.drift) {
+            self.drift = received as i64 - turn.acknowledged as i64;
+        }
+        self.received_at_release = received;
+        self.released = true;
+        self.released_acknowledged = turn.acknowledged;
     }
 
     fn release_end(&mut self, exchange: &mut Exchange<'_>) {
@@ -168,7 +194,9 @@ impl Transparent {
         let release = match end {
             _ if self.policy == WaitPolicy::Never && end == ClientEnd::Finished => Release::Now,
             ClientEnd::Finished if acknowledged <= self.last_acknowledged => Release::Now,
-            ClientEnd::Finished if exchange.unanswered() == 0 && exchange.received() == self.received_at_release => {
+            ClientEnd::Finished
+                if exchange.unanswered() == 0 && exchange.received() == self.received_at_release =>
+            {
                 // Nothing is owed: the client read something that the target does not send.
                 Release::Now
             }
@@ -208,34 +236,26 @@ enum Release {
 
 impl Protocol for Transparent {
     fn on_request(&mut self, len: usize, info: SegmentInfo, exchange: &mut Exchange<'_>) {
+        let start = exchange.captured_end() - len as u64;
         let reads = info.acknowledged > self.last_acknowledged;
-        let begins = if self.seeking { reads && self.tail_pushed && !self.behind_gap } else { reads || !self.started };
+        let begins = match self.seeking {
+            Some(_) => reads && self.tail_pushed && !self.behind_gap,
+            None => reads || !self.started,
+        };
         self.behind_gap = false;
         self.tail_pushed = info.pushed;
         if begins {
-            self.seeking = false;
-            self.held.push_back(Turn {
-                acknowledged: info.acknowledged,
-                waits: reads,
-                pieces: VecDeque::new(),
-                void: false,
-            });
-            self.tail_released = false;
-            self.writes_in_turn = 0;
-            self.started = true;
-            exchange.begin_request(exchange.captured_end() - len as u64);
-        } else if self.writes_in_turn > 0 && !self.seeking {
+            self.begin_turn(info.acknowledged, start, exchange);
+        } else if self.writes_in_turn > 0 && self.seeking.is_none() {
             self.pipelines = true;
         }
         self.last_acknowledged = info.acknowledged.max(self.last_acknowledged);
         self.writes_in_turn += u32::from(info.pushed);
         if self.tail_released {
-            if self.seeking {
-                exchange.drop_bytes(len);
-            } else {
-                exchange.forward(len, boundary(info.pushed));
-            }
-            return;
+            return match self.seeking {
+                Some(_) => exchange.drop_bytes(len),
+                None => exchange.forward(len, boundary(info.pushed)),
+            };
         }
         if let Some(turn) = self.held.back_mut() {
             turn.pieces.push_back((len as u32, info.pushed));
@@ -258,22 +278,30 @@ impl Protocol for Transparent {
         }
     }
 
+    fn on_cut(&mut self, info: SegmentInfo, reason: EndReason, exchange: &mut Exchange<'_>) {
+        if info.acknowledged > self.last_acknowledged {
+            self.begin_turn(info.acknowledged, exchange.captured_end(), exchange);
+        }
+        self.on_gap(reason, exchange);
+        // Of this one all is known but its bytes.
+        self.behind_gap = false;
+        self.tail_pushed = info.pushed;
+    }
+
     fn on_gap(&mut self, reason: EndReason, exchange: &mut Exchange<'_>) {
-        self.seeking = true;
+        // The first request's beginning may be what is missing; or what is missing belongs to a request after the last one.
+        // Nobody knows to how many: it counts as one.
+        let is_apart = self.tail_released && self.tail_pushed && exchange.is_all_answered();
+        if !self.started || is_apart {
+            self.begin_turn(self.last_acknowledged, exchange.captured_end(), exchange);
+        }
+        self.seeking = Some(reason);
         self.behind_gap = true;
-        self.started = true;
-        // What the client read may have answered what is missing: it is owed by nobody.
-        self.released = true;
+        exchange.give_up_last_request(reason);
         if let Some(turn) = self.held.back_mut() {
             turn.void = true;
-        } else {
-            self.tail_released = true;
-            if self.tail_pushed && exchange.is_last_request_answered() || exchange.has_no_request() {
-                // What is missing belongs to another request. Nobody knows to how many: it counts as one.
-                exchange.begin_request(exchange.captured_end());
-            }
         }
-        exchange.give_up_last_request(reason);
+        self.release_held(exchange);
     }
 
     fn on_connection_lost(&mut self, exchange: &mut Exchange<'_>) {

@@ -46,6 +46,26 @@ struct Route {
     connection: Option<ConnectionId>,
     body_limit: u32,
     last_used: Instant,
+    last_seen: Option<Sighting>,
+}
+
+/// One reply as it was seen on one interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sighting {
+    /// A hash of its headers.
+    pub fingerprint: u64,
+    /// When it was captured, in nanoseconds of the Unix epoch.
+    pub captured_at_nanos: u64,
+}
+
+impl Sighting {
+    /// A packet passes from a port to its bridge, or from a link to its bond, within this; a target sends nothing again so soon.
+    const WINDOW_NANOS: u64 = 200_000;
+
+    const fn is_again(&self, earlier: &Self) -> bool {
+        self.fingerprint == earlier.fingerprint
+            && self.captured_at_nanos.abs_diff(earlier.captured_at_nanos) < Self::WINDOW_NANOS
+    }
 }
 
 /// Where a reply goes.
@@ -57,6 +77,8 @@ pub enum Destination {
     Lost,
     /// Nobody has asked for it.
     NoRoute,
+    /// Nowhere again: the same packet was seen on another interface a moment ago (a bridge and its port, a bond and its link).
+    Repeated,
 }
 
 /// What became of a new route.
@@ -155,7 +177,7 @@ impl RouteTable {
     ) -> Result<RouteAdded, RouteRefusal> {
         let Some(new_owner) = self.groups.get(group.0) else { return Err(RouteRefusal::Owned) };
         let full = self.routes.len() >= self.limits.max_routes;
-        let fresh = Route { group, connection: None, body_limit, last_used: now };
+        let fresh = Route { group, connection: None, body_limit, last_used: now, last_seen: None };
         let added = match self.routes.get_mut(&flow) {
             Some(route) if route.group == group => {
                 self.with_bodies -= usize::from(route.body_limit > 0);
@@ -194,11 +216,17 @@ impl RouteTable {
         }
     }
 
-    /// Where a reply of `flow` goes; its route is marked as used.
-    pub fn destination(&mut self, flow: &FlowKey, now: Instant) -> Destination {
+    /// Where a reply of `flow` goes; its route is marked as used. `sighting` is given where one packet may be captured on
+    /// several interfaces.
+    pub fn destination(&mut self, flow: &FlowKey, sighting: Option<Sighting>, now: Instant) -> Destination {
         let hasher = self.routes.hasher().clone();
         let Some(route) = self.routes.get_mut(flow) else { return Destination::NoRoute };
         route.last_used = now;
+        if let Some(sighting) = sighting
+            && route.last_seen.replace(sighting).is_some_and(|earlier| sighting.is_again(&earlier))
+        {
+            return Destination::Repeated;
+        }
         let Some(group) = self.groups.get(route.group.0) else { return Destination::Lost };
         let connections = &group.connections;
         let current = route.connection.filter(|id| connections.iter().any(|(_, other)| other == id));
@@ -277,18 +305,27 @@ mod tests {
         let (group, _) = table.attach(peer(1, 0, 0), ConnectionId(10));
         for port in 0..50 {
             assert_eq!(table.add(group, flow(port), 7, at(0)), Ok(RouteAdded::New));
-            assert_eq!(table.destination(&flow(port), at(0)), Destination::Connection(ConnectionId(10), 7));
+            assert_eq!(
+                table.destination(&flow(port), None, at(0)),
+                Destination::Connection(ConnectionId(10), 7)
+            );
         }
         table.attach(peer(1, 0, 1), ConnectionId(11));
         for port in 0..50 {
-            assert_eq!(table.destination(&flow(port), at(0)), Destination::Connection(ConnectionId(10), 7));
+            assert_eq!(
+                table.destination(&flow(port), None, at(0)),
+                Destination::Connection(ConnectionId(10), 7)
+            );
         }
         table.detach(group, ConnectionId(10), at(1));
         for port in 0..50 {
-            assert_eq!(table.destination(&flow(port), at(1)), Destination::Connection(ConnectionId(11), 7));
+            assert_eq!(
+                table.destination(&flow(port), None, at(1)),
+                Destination::Connection(ConnectionId(11), 7)
+            );
         }
         table.detach(group, ConnectionId(11), at(1));
-        assert_eq!(table.destination(&flow(3), at(1)), Destination::Lost);
+        assert_eq!(table.destination(&flow(3), None, at(1)), Destination::Lost);
     }
 
     #[test]
@@ -299,7 +336,7 @@ mod tests {
         let mut counts = [0; 2];
         for port in 0..100 {
             table.add(group, flow(port), 0, at(0)).unwrap();
-            match table.destination(&flow(port), at(0)) {
+            match table.destination(&flow(port), None, at(0)) {
                 Destination::Connection(id, 0) => counts[(id.0 - 10) as usize] += 1,
                 other => panic!("{other:?}"),
             }
@@ -316,12 +353,12 @@ mod tests {
         table.add(first, flow(1), 0, at(0)).unwrap();
         assert_eq!(table.add(other, flow(1), 0, at(0)), Err(RouteRefusal::Owned));
         table.remove(other, &flow(1));
-        assert_eq!(table.destination(&flow(1), at(0)), Destination::Connection(ConnectionId(1), 0));
+        assert_eq!(table.destination(&flow(1), None, at(0)), Destination::Connection(ConnectionId(1), 0));
         assert_eq!(table.add(sibling, flow(1), 0, at(0)), Ok(RouteAdded::Updated));
-        assert_eq!(table.destination(&flow(1), at(0)), Destination::Connection(ConnectionId(2), 0));
+        assert_eq!(table.destination(&flow(1), None, at(0)), Destination::Connection(ConnectionId(2), 0));
         table.detach(sibling, ConnectionId(2), at(1));
         assert_eq!(table.add(other, flow(1), 0, at(1)), Ok(RouteAdded::Updated));
-        assert_eq!(table.destination(&flow(1), at(1)), Destination::Connection(ConnectionId(3), 0));
+        assert_eq!(table.destination(&flow(1), None, at(1)), Destination::Connection(ConnectionId(3), 0));
     }
 
     #[test]
@@ -335,12 +372,12 @@ mod tests {
         assert_eq!(table.expire(at(30)), 0);
         let (again, replaced) = table.attach(peer(1, 0, 0), ConnectionId(2));
         assert_eq!((again, replaced), (group, None));
-        assert_eq!(table.destination(&flow(1), at(31)), Destination::Connection(ConnectionId(2), 5));
+        assert_eq!(table.destination(&flow(1), None, at(31)), Destination::Connection(ConnectionId(2), 5));
         table.detach(group, ConnectionId(2), at(40));
         assert!(table.wants_bodies());
         assert_eq!(table.expire(at(70)), 1);
         assert!(table.is_empty() && !table.wants_bodies());
-        assert_eq!(table.destination(&flow(1), at(70)), Destination::NoRoute);
+        assert_eq!(table.destination(&flow(1), None, at(70)), Destination::NoRoute);
     }
 
     #[test]
@@ -352,9 +389,9 @@ mod tests {
         }
         assert_eq!(table.add(group, flow(100), 0, at(0)), Err(RouteRefusal::TableFull));
         assert_eq!(table.add(group, flow(7), 9, at(0)), Ok(RouteAdded::Updated));
-        table.destination(&flow(7), at(90));
+        table.destination(&flow(7), None, at(90));
         assert_eq!(table.expire(at(101)), 99);
-        assert_eq!(table.destination(&flow(7), at(101)), Destination::Connection(ConnectionId(1), 9));
+        assert_eq!(table.destination(&flow(7), None, at(101)), Destination::Connection(ConnectionId(1), 9));
     }
 
     #[test]
@@ -364,6 +401,21 @@ mod tests {
         table.add(group, flow(1), 0, at(0)).unwrap();
         assert_eq!(table.attach(peer(1, 0, 0), ConnectionId(2)), (group, Some(ConnectionId(1))));
         table.detach(group, ConnectionId(1), at(0));
-        assert_eq!(table.destination(&flow(1), at(0)), Destination::Connection(ConnectionId(2), 0));
+        assert_eq!(table.destination(&flow(1), None, at(0)), Destination::Connection(ConnectionId(2), 0));
+    }
+
+    #[test]
+    fn a_packet_seen_twice_goes_out_once() {
+        let mut table = RouteTable::new(LIMITS, 0);
+        let (group, _) = table.attach(peer(1, 0, 0), ConnectionId(1));
+        table.add(group, flow(1), 0, at(0)).unwrap();
+        let mut see = |fingerprint, captured_at_nanos| {
+            table.destination(&flow(1), Some(Sighting { fingerprint, captured_at_nanos }), at(0))
+        };
+        let sent = Destination::Connection(ConnectionId(1), 0);
+        assert_eq!(see(7, 1_000), sent);
+        assert_eq!(see(7, 3_000), Destination::Repeated);
+        assert_eq!(see(8, 4_000), sent, "another packet");
+        assert_eq!(see(8, 10_000_000), sent, "sent again by the target");
     }
 }

@@ -106,6 +106,11 @@ impl Client {
         self.window
     }
 
+    /// Whether the client's end was reached.
+    pub(super) const fn is_over(&self) -> bool {
+        self.end_reported
+    }
+
     /// Bytes held out of order.
     pub(super) const fn held_bytes(&self) -> usize {
         self.assembler.early_bytes()
@@ -149,20 +154,24 @@ impl Client {
         let first_number = if is_syn { segment.seq + 1 } else { segment.seq };
         let next = self.assembler.next_offset();
         let offset = first_number.unwrap(self.isn + 1 + next as u32, next);
-        let info = SegmentInfo {
-            acknowledged: self.acknowledged_by(segment),
-            pushed: segment.flags.contains(TcpFlags::PSH),
-            captured_at_nanos,
-        };
+        let info = self.info_of(segment, captured_at_nanos);
         self.note_end(segment, offset);
         if segment.payload_len == 0 && !is_syn && !segment.flags.contains(TcpFlags::RST) {
             self.sent = self.sent.max(offset.max(0) as u64).min(self.end.map_or(u64::MAX, |(end, _)| end));
         }
-        let arrival = (segment.payload_len > 0).then(|| {
-            self.assembler.insert(offset, segment.payload, segment.payload_len, info, deliver)
-        });
+        let arrival = (segment.payload_len > 0)
+            .then(|| self.assembler.insert(offset, segment.payload, segment.payload_len, info, deliver));
         self.note_gap(now);
         Taken { arrival, ended: self.reach_end(info) }
+    }
+
+    /// What is known of `segment` besides its bytes.
+    pub(super) fn info_of(&self, segment: &TcpSegment<'_>, captured_at_nanos: u64) -> SegmentInfo {
+        SegmentInfo {
+            acknowledged: self.acknowledged_by(segment),
+            pushed: segment.flags.contains(TcpFlags::PSH),
+            captured_at_nanos,
+        }
     }
 
     fn note_acknowledgement(&mut self, segment: &TcpSegment<'_>, now: Instant) {

@@ -11,7 +11,7 @@ use crate::counters::EndReason;
 use crate::flow::{Endpoint, FlowKey};
 use crate::protocol::{ClientEnd, Exchange, Origin, Outbox, Protocol};
 use crate::shared::Shared;
-use crate::stream::Arrival;
+use crate::stream::{Arrival, SegmentInfo};
 use crate::tcp::connection::Limited;
 use crate::tcp::{Connection, ReplyHeader};
 use crate::time::{Duration, Instant};
@@ -20,11 +20,11 @@ use client::Client;
 use std::collections::VecDeque;
 
 /// How long missing client bytes are waited for: a real client that lost them sends them again well within.
-const GAP_PATIENCE: Duration = Duration::from_secs(5);
+const GAP_PATIENCE: Duration = Duration::from_secs(3);
 /// Segments that one session sends in one go, so that a large upload does not make the others wait.
 const SEGMENTS_PER_TURN: usize = 64;
-/// What a session costs beside the bytes it holds, roughly.
-const SESSION_COST: usize = 2048;
+/// What a session costs beside the bytes it holds, roughly: itself, its protocol, its places in the tables.
+const SESSION_COST: usize = size_of::<Session>() + 512;
 
 /// Which captured connection a session replays, and which copy of it (`-n`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,6 +52,13 @@ struct DelayedReply {
     body: Vec<u8>,
 }
 
+impl DelayedReply {
+    /// Bytes of memory that a reply with this body takes.
+    const fn cost(body: &[u8]) -> usize {
+        body.len() + size_of::<Self>()
+    }
+}
+
 /// A session.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -72,12 +79,14 @@ pub(crate) struct Session {
     /// After a failed handshake: not before this.
     retry_at: Option<Instant>,
     delayed: VecDeque<DelayedReply>,
+    /// Bytes of memory that they take.
+    delayed_bytes: usize,
     last_failure: Option<EndReason>,
     last_progress: Instant,
     last_client: Instant,
     /// Capture time of a request that went on without waiting, until its packet is made.
     fresh_at: u64,
-    ended: bool,
+    ended: Option<EndReason>,
     /// Whether any request byte was captured.
     seen_request: bool,
     /// The client's address and port began another connection: the key belongs to that one.
@@ -122,11 +131,12 @@ impl Session {
             fruitless: 0,
             retry_at: None,
             delayed: VecDeque::new(),
+            delayed_bytes: 0,
             last_failure: None,
             last_progress: now,
             last_client: now,
             fresh_at: 0,
-            ended: false,
+            ended: None,
             seen_request: false,
             detached: false,
             dirty: false,
@@ -147,12 +157,13 @@ impl Session {
 
     /// Whether the session is over and only its connection still answers.
     pub(crate) const fn is_ended(&self) -> bool {
-        self.ended
+        self.ended.is_some()
     }
 
     /// Takes a captured segment of the client.
     pub(crate) fn on_captured(&mut self, captured: &Captured<'_>, shared: &mut Shared, now: Instant) {
-        if self.ended {
+        if let Some(reason) = self.ended {
+            self.note_late_request(captured.segment, reason, shared);
             return;
         }
         self.last_client = now;
@@ -183,7 +194,8 @@ impl Session {
                     self.on_gap(None, EndReason::CaptureGap, shared, now);
                 }
                 let end = self.client.end_of(captured.segment);
-                self.on_gap(Some(end), EndReason::CaptureTruncated, shared, now);
+                let info = self.client.info_of(captured.segment, captured.captured_at_nanos);
+                self.on_gap(Some((end, info)), EndReason::CaptureTruncated, shared, now);
             }
             Some(Arrival::InOrder) | None => {}
         }
@@ -197,10 +209,31 @@ impl Session {
             self.with_protocol(shared, now, |p, exchange| p.on_close(end, info, exchange));
         }
         self.after_events(shared, now);
+        if self.undelivered() > shared.config.session_limit {
+            self.end(EndReason::SessionLimit, shared, now);
+        }
+    }
+
+    /// Accounts for the request of a session that was over before its client sent any. Nobody knows how many requests there
+    /// would have been: it counts as one.
+    fn note_late_request(&mut self, segment: &TcpSegment<'_>, reason: EndReason, shared: &mut Shared) {
+        if segment.payload_len > 0 && !self.seen_request {
+            self.seen_request = true;
+            shared.counters.requests_captured += 1;
+            shared.counters.requests_given_up.add(reason, 1);
+        }
+    }
+
+    /// Bytes captured that the target has not acknowledged.
+    fn undelivered(&self) -> u64 {
+        let queued = self.connection.as_ref().map_or(0, |c| c.sender().end() - c.sender().acknowledged());
+        queued + (self.outbox.backlog() + self.client.held_bytes()) as u64
     }
 
     fn is_ready_for_request(&self) -> bool {
-        self.established && !self.outbox.has_work() && self.connection.as_ref().is_some_and(|c| c.accepts_data())
+        self.established
+            && !self.outbox.has_work()
+            && self.connection.as_ref().is_some_and(|c| c.accepts_data())
     }
 
     /// The client's address and port began another connection. This one ends when everything captured is delivered.
@@ -212,9 +245,21 @@ impl Session {
         self.after_events(shared, now);
     }
 
-    fn on_gap(&mut self, resume: Option<u64>, reason: EndReason, shared: &mut Shared, now: Instant) {
+    /// Bytes of the client will never be known. With `cut`, they are those of a segment that was captured only in part: where
+    /// it ends, and what is known of it.
+    fn on_gap(
+        &mut self,
+        cut: Option<(u64, SegmentInfo)>,
+        reason: EndReason,
+        shared: &mut Shared,
+        now: Instant,
+    ) {
         self.last_failure = Some(reason);
-        self.with_protocol(shared, now, |p, exchange| p.on_gap(reason, exchange));
+        self.with_protocol(shared, now, |p, exchange| match cut {
+            Some((_, info)) => p.on_cut(info, reason, exchange),
+            None => p.on_gap(reason, exchange),
+        });
+        let resume = cut.map(|(end, _)| end);
         let Self { client, protocol, outbox, connection, .. } = self;
         let counters = &mut shared.counters;
         let ended = client.skip_gap(resume, |bytes, info| {
@@ -250,7 +295,7 @@ impl Session {
     pub(crate) fn on_timer(&mut self, shared: &mut Shared, now: Instant) {
         self.deliver_delayed(shared, now);
         self.run_connection_timers(shared, now);
-        if !self.ended {
+        if !self.is_ended() {
             if self.outbox.timer().is_some_and(|at| at <= now) {
                 self.outbox.take_timer();
                 self.with_protocol(shared, now, |p, exchange| p.on_timer(exchange));
@@ -265,7 +310,7 @@ impl Session {
 
     /// Gives up what the target has made no progress with for too long, and clients that say nothing any more.
     fn check_patience(&mut self, shared: &mut Shared, now: Instant) {
-        let waits = self.outbox.has_work() || self.outbox.pending_len() > 0;
+        let waits = self.waits_for_target();
         if waits && self.last_progress + shared.config.session_timeout <= now {
             let stalled = self.connection.as_ref().is_some_and(|c| c.sender().waiting_since().is_some());
             let reason = if stalled { EndReason::TargetStalled } else { EndReason::ResponseTimeout };
@@ -275,22 +320,27 @@ impl Session {
         }
     }
 
+    /// Whether it is the target's turn: something is not delivered, or the client has closed and waits for the answer.
+    fn waits_for_target(&self) -> bool {
+        self.outbox.has_work() || self.outbox.pending_len() > 0 || self.client.is_over()
+    }
+
     /// When [`Session::on_timer`] is due.
     pub(crate) fn deadline(&self, shared: &Shared) -> Option<Instant> {
         let connections = [&self.connection, &self.former];
         let of_connections = connections.into_iter().flatten().filter_map(Connection::deadline).min();
         let delayed = self.delayed.front().map(|d| d.due);
         let mut deadline = [of_connections, delayed].into_iter().flatten().min();
-        if !self.ended {
-            let waits = self.outbox.has_work() || self.outbox.pending_len() > 0;
-            let patience = if waits {
+        if !self.is_ended() {
+            let patience = if self.waits_for_target() {
                 self.last_progress + shared.config.session_timeout
             } else {
                 self.last_client + shared.config.keepalive_timeout
             };
             let gap = self.client.gap_since.map(|since| since + GAP_PATIENCE);
             let retry = self.retry_at.filter(|_| self.outbox.staged_len() > 0);
-            deadline = [deadline, self.outbox.timer(), gap, retry, Some(patience)].into_iter().flatten().min();
+            deadline =
+                [deadline, self.outbox.timer(), gap, retry, Some(patience)].into_iter().flatten().min();
         }
         deadline
     }
@@ -299,24 +349,31 @@ impl Session {
     pub(crate) fn memory(&self) -> usize {
         let connections = [&self.connection, &self.former];
         let queued: usize = connections.into_iter().flatten().map(|c| c.sender().held_bytes()).sum();
-        let delayed: usize = self.delayed.iter().map(|d| d.body.len() + size_of::<DelayedReply>()).sum();
-        SESSION_COST + self.outbox.held_bytes() + self.client.held_bytes() + queued + delayed
+        // An ended session is gone in a moment; what counts against the limit is what could be shed.
+        let own = if self.is_ended() { 0 } else { SESSION_COST };
+        own + self.outbox.held_bytes() + self.client.held_bytes() + queued + self.delayed_bytes
     }
 
     /// Whether the session and its connections are gone, and nothing remembers them.
     pub(crate) const fn is_gone(&self) -> bool {
-        self.ended && self.connection.is_none() && self.former.is_none()
+        self.is_ended() && self.connection.is_none() && self.former.is_none()
     }
 
     /// Ends the session for `reason`: what is not acknowledged is given up, and an open connection is reset.
     pub(crate) fn end(&mut self, reason: EndReason, shared: &mut Shared, now: Instant) {
-        if self.ended {
+        if self.is_ended() {
             return;
         }
-        self.ended = true;
+        self.ended = Some(reason);
+        if self.client.gap_since.is_some() {
+            // What lies behind a gap was never understood; it counts as one request.
+            shared.counters.requests_captured += 1;
+            shared.counters.requests_given_up.add(EndReason::CaptureGap, 1);
+        }
         self.outbox.give_up_all(reason, &mut shared.counters);
         self.outbox.discard();
         self.delayed = VecDeque::new();
+        self.delayed_bytes = 0;
         self.client.forget();
         shared.counters.sessions_live -= 1;
         shared.counters.sessions_ended.add(reason, 1);

@@ -31,7 +31,12 @@ pub(super) struct Outgoing<'a> {
 }
 
 /// Appends what `connection` may send now.
-pub(super) fn transmit(connection: &mut Connection, limit: usize, out: Outgoing<'_>, now: Instant) -> Limited {
+pub(super) fn transmit(
+    connection: &mut Connection,
+    limit: usize,
+    out: Outgoing<'_>,
+    now: Instant,
+) -> Limited {
     let Outgoing { batch, counters, session, fresh_at } = out;
     let target = connection.flow().target;
     connection.transmit(now, limit, |segment, payload, kind| {
@@ -112,12 +117,14 @@ impl Session {
             // A distance learnt late must not let replies overtake each other.
             let last = self.delayed.back().map_or(Instant::ZERO, |d| d.due);
             let due = (now + distance).max(last);
+            self.delayed_bytes += DelayedReply::cost(body);
             self.delayed.push_back(DelayedReply { due, flow: *flow, header: *header, body: body.to_vec() });
         }
     }
 
     pub(super) fn deliver_delayed(&mut self, shared: &mut Shared, now: Instant) {
         while let Some(reply) = self.delayed.pop_front_if(|d| d.due <= now) {
+            self.delayed_bytes -= DelayedReply::cost(&reply.body);
             self.take_reply(&reply.flow, &reply.header, &reply.body, shared, now);
         }
     }
@@ -136,7 +143,7 @@ impl Session {
         }
         let Some(connection) = self.connection.as_mut().filter(|c| c.flow() == flow) else { return };
         let progress = connection.on_reply(header, now);
-        if self.ended {
+        if self.is_ended() {
             return;
         }
         self.on_progress(progress, body, shared, now);
@@ -238,14 +245,14 @@ impl Session {
         let Some(connection) = &mut self.connection else { return };
         let effect = connection.on_timer(now);
         shared.counters.retransmit_timeouts += u64::from(effect.retransmit);
-        if effect.handshake_failed && !self.ended {
+        if effect.handshake_failed && !self.is_ended() {
             self.handshake_failed(EndReason::NoHandshake, shared, now);
         }
     }
 
     /// Brings the session to where it has to be after something happened: staged bytes to a connection, ends to their ends.
     pub(super) fn after_events(&mut self, shared: &mut Shared, now: Instant) {
-        if !self.ended {
+        if !self.is_ended() {
             if let Some(reason) = self.outbox.take_given_up() {
                 self.end(reason, shared, now);
             } else {
@@ -311,7 +318,7 @@ impl Session {
     /// The client is done: close our side behind the last request, and end when the target has closed too.
     fn settle_client_close(&mut self, shared: &mut Shared, now: Instant) {
         let Some(end) = self.outbox.closing() else { return };
-        if self.ended || self.outbox.pending_len() > 0 || self.outbox.staged_len() > 0 {
+        if self.is_ended() || self.outbox.pending_len() > 0 || self.outbox.staged_len() > 0 {
             return;
         }
         let Some(connection) = &mut self.connection else {

@@ -157,8 +157,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn feed(assembler: &mut Assembler, offset: i64, bytes: &[u8], out: &mut Vec<u8>) -> Arrival {
-        assembler
-            .insert(offset, bytes, bytes.len(), SegmentInfo::default(), |b, _| out.extend_from_slice(b))
+        assembler.insert(offset, bytes, bytes.len(), SegmentInfo::default(), |b, _| out.extend_from_slice(b))
     }
 
     #[test]
@@ -179,8 +178,7 @@ mod tests {
     #[test]
     fn a_cut_segment_is_never_delivered() {
         let (mut a, mut out) = (Assembler::default(), Vec::new());
-        let arrival =
-            a.insert(0, b"ab", 5, SegmentInfo::default(), |b, _| out.extend_from_slice(b));
+        let arrival = a.insert(0, b"ab", 5, SegmentInfo::default(), |b, _| out.extend_from_slice(b));
         assert_eq!(arrival, Arrival::Cut(2));
         assert!(out.is_empty());
     }

@@ -16,8 +16,9 @@ const SYN_TIMEOUT: Duration = Duration::from_secs(1);
 const SYN_TRIES: u32 = 5;
 /// How long an ended connection answers what still comes from the target. Far shorter than the 2 MSL of RFC 9293: the
 /// address and port of a client that comes back are given out anew only after it, or to another port.
-pub const LINGER: Duration = Duration::from_millis(1500);
-/// How long the target may take to close after we did, before the connection is reset (as kernels do in FIN-WAIT-2).
+pub const LINGER: Duration = Duration::from_millis(750);
+/// How long the target may take to acknowledge our FIN, or to close after it did, before the connection is reset (as kernels
+/// do in FIN-WAIT-2, and with connections that no program has any more).
 const FIN_WAIT: Duration = Duration::from_secs(60);
 /// Segment size for a target that announces none (RFC 9293, section 3.7.1).
 const DEFAULT_MSS_V4: u64 = 536;
@@ -293,6 +294,7 @@ impl Connection {
             Phase::Handshake { tries: 0, .. } => self.phase = Phase::Closed,
             Phase::Handshake { .. } | Phase::Open => {
                 self.abort_due = true;
+                self.sender.forget();
                 self.phase = Phase::Lingering { until: now + LINGER, aborted: true };
             }
             Phase::Lingering { .. } | Phase::Closed => {}
@@ -373,7 +375,8 @@ impl Connection {
         // Scaling is in force only if both sides offered it (RFC 7323, section 2.2).
         self.scaled = self.options.window_scale.is_some() && reply.options.window_scale.is_some();
         self.peer_scale = if self.scaled { reply.options.window_scale.unwrap_or(0) } else { 0 };
-        let default_mss = if self.options.flow.client.addr.is_ipv4() { DEFAULT_MSS_V4 } else { DEFAULT_MSS_V6 };
+        let default_mss =
+            if self.options.flow.client.addr.is_ipv4() { DEFAULT_MSS_V4 } else { DEFAULT_MSS_V6 };
         let announced = reply.options.mss.filter(|mss| *mss > 0).map_or(default_mss, u64::from);
         let options = if self.timestamps { TIMESTAMPS_LEN } else { 0 };
         // RFC 6691: the announced MSS counts no options.
@@ -478,8 +481,7 @@ impl Connection {
         let offset = self.receiver.next() as i64 + i64::from(ahead);
         let fin = if reply.flags.contains(TcpFlags::FIN) { Fin::Yes } else { Fin::No };
         let window = u64::from(self.options.window);
-        let received =
-            self.receiver.on_segment(offset, u64::from(reply.payload_len), fin, window, now);
+        let received = self.receiver.on_segment(offset, u64::from(reply.payload_len), fin, window, now);
         progress.response = received.bytes;
         progress.pushed = received.bytes > 0 && reply.flags.contains(TcpFlags::PSH);
         progress.target_closed = received.fin && !finished_before;
@@ -504,6 +506,13 @@ impl Connection {
         }
     }
 
+    /// Until when the target may take to acknowledge our FIN with nothing else to acknowledge, or to close after it did.
+    fn close_until(&self) -> Option<Instant> {
+        let only_fin = self.sender.is_closing() && self.sender.is_drained() && !self.sender.is_closed();
+        let unacknowledged = self.sender.waiting_since().filter(|_| only_fin).map(|since| since + FIN_WAIT);
+        self.fin_wait_until.or(unacknowledged)
+    }
+
     /// When [`Connection::on_timer`] is due.
     pub fn deadline(&self) -> Option<Instant> {
         match self.phase {
@@ -513,7 +522,7 @@ impl Connection {
                     AckState::Delayed(at) => Some(at),
                     AckState::None | AckState::Now => None,
                 };
-                [self.sender.deadline(), ack, self.fin_wait_until].into_iter().flatten().min()
+                [self.sender.deadline(), ack, self.close_until()].into_iter().flatten().min()
             }
             Phase::Lingering { until, .. } => Some(until),
             Phase::Closed => None,
@@ -538,7 +547,7 @@ impl Connection {
                     TimerOutcome::Probe => effect.probe = true,
                     TimerOutcome::None => {}
                 }
-                if self.fin_wait_until.is_some_and(|at| at <= now) {
+                if self.close_until().is_some_and(|at| at <= now) {
                     self.abort(now);
                 }
             }
@@ -644,10 +653,7 @@ impl Connection {
             mss: Some(self.options.mss),
             window_scale: self.options.window_scale,
             sack_permitted: self.options.sack_permitted,
-            timestamps: self
-                .options
-                .timestamps
-                .then(|| Timestamps { value: self.timestamp(now), echo: 0 }),
+            timestamps: self.options.timestamps.then(|| Timestamps { value: self.timestamp(now), echo: 0 }),
             ..TcpOptions::default()
         };
         emit(&segment, [&[], &[]], Emitted::Syn);
@@ -673,7 +679,13 @@ impl Connection {
         self.irs + 1 + self.receiver.next() as u32
     }
 
-    fn segment(&mut self, seq: SeqNumber, flags: TcpFlags, ack: Option<SeqNumber>, now: Instant) -> OutgoingSegment {
+    fn segment(
+        &mut self,
+        seq: SeqNumber,
+        flags: TcpFlags,
+        ack: Option<SeqNumber>,
+        now: Instant,
+    ) -> OutgoingSegment {
         self.identification = self.identification.wrapping_add(1);
         let scale = if self.scaled { self.options.window_scale.unwrap_or(0) } else { 0 };
         let timestamps = (self.timestamps && !flags.contains(TcpFlags::RST))

@@ -93,9 +93,10 @@ impl Receiver {
 
     /// Ranges received out of order, the newest first (RFC 2018, section 4).
     pub fn early_ranges(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        let newest = self.early.iter().position(|(a, b)| {
-            self.last_early.is_some_and(|offset| *a <= offset && offset < *b)
-        });
+        let newest = self
+            .early
+            .iter()
+            .position(|(a, b)| self.last_early.is_some_and(|offset| *a <= offset && offset < *b));
         let first = newest.map(|i| self.early[i]);
         let rest = self.early.iter().enumerate().filter(move |(i, _)| Some(*i) != newest).map(|(_, r)| *r);
         first.into_iter().chain(rest)

@@ -217,6 +217,15 @@ impl Sender {
         (bytes, boundaries)
     }
 
+    /// Gives the memory of unacknowledged bytes back: the connection was reset. Offsets stay as they are; nothing is sent
+    /// from here any more.
+    pub fn forget(&mut self) {
+        self.queue = VecDeque::new();
+        self.boundaries = VecDeque::new();
+        self.sacked = Vec::new();
+        self.timer = Timer::Off;
+    }
+
     /// The bytes of a plan, in two pieces because the queue is a ring.
     pub fn payload(&self, plan: &Plan) -> [&[u8]; 2] {
         let start = (plan.offset - self.una) as usize;
@@ -367,7 +376,14 @@ impl Sender {
     pub fn poll(&mut self, now: Instant) -> Option<Plan> {
         if self.probe_due {
             self.probe_due = false;
-            return Some(Plan { offset: self.una, len: 0, push: false, fin: false, again: false, probe: true });
+            return Some(Plan {
+                offset: self.una,
+                len: 0,
+                push: false,
+                fin: false,
+                again: false,
+                probe: true,
+            });
         }
         if let Some(plan) = self.poll_hole(now) {
             return Some(plan);

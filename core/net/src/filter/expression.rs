@@ -1,7 +1,6 @@
 //! Filter expressions made from endpoints.
 
-use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// The expression for what clients send to `endpoints`, the online servers of `-x`: TCP to each address and port (every
@@ -23,36 +22,47 @@ pub fn reply_expression(endpoints: &[(Option<IpAddr>, u16)], user: Option<&str>)
     }
 }
 
+/// Addresses that the same ports belong to.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Hosts {
+    Every,
+    V4,
+    V6,
+}
+
 fn expression(endpoints: &[(Option<IpAddr>, u16)], side: &str) -> String {
-    let mut ports_of: BTreeMap<Option<IpAddr>, Vec<u16>> = BTreeMap::new();
+    let mut ports_of: BTreeMap<Option<IpAddr>, BTreeSet<u16>> = BTreeMap::new();
     for (address, port) in endpoints {
-        let ports = ports_of.entry(*address).or_default();
-        if !ports.contains(port) {
-            ports.push(*port);
-        }
+        ports_of.entry(*address).or_default().insert(*port);
     }
-    let mut text = String::new();
+    // Addresses with the same ports are tested together, which keeps the program short.
+    let mut groups: BTreeMap<(Hosts, BTreeSet<u16>), Vec<String>> = BTreeMap::new();
     for (address, ports) in ports_of {
-        if !text.is_empty() {
-            text.push_str(" or ");
-        }
-        let ports: Vec<String> = ports.iter().map(|port| format!("{side} port {port}")).collect();
-        let ports = ports.join(" or ");
-        // Ports behind IPv6 extension headers are out of a filter's reach, so whatever has one is let through: the first
-        // header after IPv6 is a fragment (44), hop-by-hop (0), routing (43) or destination options (60) header.
-        let v4 = "ip proto 6 and ip[6:2] & 0x1fff != 0";
-        let v6 = "ip6 and (ip6[6] = 44 or ip6[6] = 0 or ip6[6] = 43 or ip6[6] = 60)";
-        let _ = match address {
-            None => write!(text, "(tcp and ({ports})) or ({v4}) or ({v6})"),
-            Some(address @ IpAddr::V4(_)) => {
-                write!(text, "(ip {side} host {address} and ((tcp and ({ports})) or ({v4})))")
-            }
-            Some(address @ IpAddr::V6(_)) => {
-                write!(text, "(ip6 {side} host {address} and ((tcp and ({ports})) or ({v6})))")
-            }
+        let hosts = match address {
+            None => Hosts::Every,
+            Some(IpAddr::V4(_)) => Hosts::V4,
+            Some(IpAddr::V6(_)) => Hosts::V6,
         };
+        let tests = groups.entry((hosts, ports)).or_default();
+        tests.extend(address.map(|address| format!("{side} host {address}")));
     }
-    text
+    let parts: Vec<String> =
+        groups.iter().map(|((hosts, ports), tests)| part(hosts, ports, tests, side)).collect();
+    parts.join(" or ")
+}
+
+fn part(hosts: &Hosts, ports: &BTreeSet<u16>, tests: &[String], side: &str) -> String {
+    let ports: Vec<String> = ports.iter().map(|port| format!("{side} port {port}")).collect();
+    let (ports, hosts_text) = (ports.join(" or "), tests.join(" or "));
+    // Ports behind IPv6 extension headers are out of a filter's reach, so whatever has one is let through: the first
+    // header after IPv6 is a fragment (44), hop-by-hop (0), routing (43) or destination options (60) header.
+    let v4 = "ip proto 6 and ip[6:2] & 0x1fff != 0";
+    let v6 = "ip6 and (ip6[6] = 44 or ip6[6] = 0 or ip6[6] = 43 or ip6[6] = 60)";
+    match hosts {
+        Hosts::Every => format!("(tcp and ({ports})) or ({v4}) or ({v6})"),
+        Hosts::V4 => format!("(ip and ({hosts_text}) and ((tcp and ({ports})) or ({v4})))"),
+        Hosts::V6 => format!("(ip6 and ({hosts_text}) and ((tcp and ({ports})) or ({v6})))"),
+    }
 }
 
 /// `expression`, or the same behind one VLAN tag. In this language `vlan` moves everything to the right of it.

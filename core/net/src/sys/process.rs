@@ -15,9 +15,17 @@ pub(crate) enum Forked {
 
 /// Forks, which is refused when the process has more than one thread: only the calling one would live on in the child.
 pub(crate) fn fork() -> io::Result<Forked> {
-    let threads = std::fs::read_dir("/proc/self/task")?.count();
-    if threads != 1 {
-        return Err(io::Error::other(format!("{threads} threads are running")));
+    // A thread that has just been joined may be listed for a moment longer.
+    let mut tries = 0;
+    loop {
+        match std::fs::read_dir("/proc/self/task")?.count() {
+            1 => break,
+            threads if tries == 50 => {
+                return Err(io::Error::other(format!("{threads} threads are running")));
+            }
+            _ => std::thread::sleep(Duration::from_millis(1)),
+        }
+        tries += 1;
     }
     // SAFETY: there is only this thread (checked above), so no lock can be held by one that the child lacks.
     match check(unsafe { libc::fork() })? {
@@ -56,6 +64,12 @@ pub(crate) fn cpu_times() -> (Duration, Duration) {
             + Duration::from_micros(u64::try_from(time.tv_usec).unwrap_or(0))
     };
     (duration(usage.ru_utime), duration(usage.ru_stime))
+}
+
+/// Sets the scheduling priority of the calling thread, and of those that it starts.
+pub(crate) fn set_priority(nice: i32) -> io::Result<()> {
+    // SAFETY: takes numbers only; thread 0 is the calling one.
+    check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) }).map(drop)
 }
 
 /// Lets the calling thread run on one CPU only.

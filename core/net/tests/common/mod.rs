@@ -12,14 +12,14 @@ use tcpcopy_net::ring::{RingCapture, RingOptions};
 use tcpcopy_net::source::{CapturedFrame, PacketSource, Readiness};
 
 /// Sender's and receiver's namespace, `10.77.0.1` / `fd77::1` on `veth-a` and `10.77.0.2` / `fd77::2` on `veth-b`.
-pub struct Lab {
-    pub sender: String,
-    pub receiver: String,
+pub(crate) struct Lab {
+    pub(crate) sender: String,
+    pub(crate) receiver: String,
 }
 
 /// One of the two namespaces.
 #[derive(Clone, Copy)]
-pub enum Side {
+pub(crate) enum Side {
     Sender,
     Receiver,
 }
@@ -31,7 +31,7 @@ impl Lab {
     ///
     /// # Panics
     /// When they can't be made although `TCPCOPY_REQUIRE_LAB=1` demands it, or making them fails half-way.
-    pub fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let is_root = status.lines().any(|line| line.starts_with("Uid:\t0\t"));
         if !is_root {
@@ -59,17 +59,17 @@ impl Lab {
     }
 
     /// Runs `command` in the sender's namespace.
-    pub fn at_sender(&self, command: &str) {
+    pub(crate) fn at_sender(&self, command: &str) {
         run(&format!("ip netns exec {} {command}", self.sender));
     }
 
     /// Runs `command` in the receiver's namespace.
-    pub fn at_receiver(&self, command: &str) {
+    pub(crate) fn at_receiver(&self, command: &str) {
         run(&format!("ip netns exec {} {command}", self.receiver));
     }
 
     /// Runs `work` in a thread of that side's namespace.
-    pub fn at<T: Send>(&self, side: Side, work: impl FnOnce() -> T + Send) -> T {
+    pub(crate) fn at<T: Send>(&self, side: Side, work: impl FnOnce() -> T + Send) -> T {
         match side {
             Side::Sender => self.sending(work),
             Side::Receiver => self.receiving(work),
@@ -77,12 +77,12 @@ impl Lab {
     }
 
     /// Runs `work` in a thread of the sender's namespace.
-    pub fn sending<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+    pub(crate) fn sending<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         inside(&self.sender, work)
     }
 
     /// Runs `work` in a thread of the receiver's namespace.
-    pub fn receiving<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+    pub(crate) fn receiving<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         inside(&self.receiver, work)
     }
 }
@@ -99,7 +99,7 @@ impl Drop for Lab {
 ///
 /// # Panics
 /// When it fails.
-pub fn run(command: &str) {
+pub(crate) fn run(command: &str) {
     let words: Vec<&str> = command.split(' ').collect();
     let output = Command::new(words[0]).args(&words[1..]).output().expect("the command can be started");
     assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
@@ -120,12 +120,12 @@ fn inside<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> T {
 }
 
 /// A ring at the receiver that captures `expression`.
-pub fn ring(lab: &Lab, interfaces: &[&str], expression: &str) -> RingCapture {
+pub(crate) fn ring(lab: &Lab, interfaces: &[&str], expression: &str) -> RingCapture {
     ring_with(lab, interfaces, expression, |_| {}, Side::Receiver)
 }
 
 /// The same with changed options.
-pub fn ring_with(
+pub(crate) fn ring_with(
     lab: &Lab,
     interfaces: &[&str],
     expression: &str,
@@ -142,7 +142,7 @@ pub fn ring_with(
 }
 
 /// A datagram socket of the sender, connected to port 9999 of the receiver.
-pub fn sender_socket(lab: &Lab, to: &str) -> UdpSocket {
+pub(crate) fn sender_socket(lab: &Lab, to: &str) -> UdpSocket {
     lab.sending(|| {
         let socket =
             UdpSocket::bind(if to.contains(':') { "[::]:0" } else { "0.0.0.0:0" }).expect("a socket");
@@ -152,7 +152,7 @@ pub fn sender_socket(lab: &Lab, to: &str) -> UdpSocket {
 }
 
 /// Collects frames until `done` or `timeout`, sleeping as a worker does. Returns the time of each frame's arrival here, too.
-pub fn collect(
+pub(crate) fn collect(
     source: &mut dyn PacketSource,
     timeout: Duration,
     mut each: impl FnMut(CapturedFrame<'_>),
@@ -176,7 +176,7 @@ pub fn collect(
 }
 
 /// The number at the start of a UDP payload, of a frame with an Ethernet header or (`link_len` 0) without.
-pub fn number_of(frame: &CapturedFrame<'_>, link_len: usize) -> u64 {
+pub(crate) fn number_of(frame: &CapturedFrame<'_>, link_len: usize) -> u64 {
     let ip = &frame.data[link_len..];
     let payload = if ip[0] >> 4 == 4 { &ip[28..] } else { &ip[48..] };
     u64::from_be_bytes(payload[..8].try_into().expect("eight bytes"))

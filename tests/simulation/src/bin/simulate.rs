@@ -34,7 +34,8 @@ fn parse_seeds(text: &str) -> Result<Range<u64>, String> {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let jobs = args.jobs.or_else(|| std::thread::available_parallelism().ok().map(Into::into)).unwrap_or(1).max(1);
+    let jobs =
+        args.jobs.or_else(|| std::thread::available_parallelism().ok().map(Into::into)).unwrap_or(1).max(1);
     let next = AtomicU64::new(args.seeds.start);
     let failed = Mutex::new(Vec::new());
     let started = std::time::Instant::now();
@@ -63,7 +64,11 @@ fn main() -> ExitCode {
     let seconds = started.elapsed().as_secs_f64();
     let mut failed = failed.into_inner().unwrap_or_default();
     failed.sort_unstable();
-    println!("{seeds} seeds in {seconds:.1} s ({:.0} a second), {} failed", seeds as f64 / seconds, failed.len());
+    println!(
+        "{seeds} seeds in {seconds:.1} s ({:.0} a second), {} failed",
+        seeds as f64 / seconds,
+        failed.len()
+    );
     match failed.first() {
         None => ExitCode::SUCCESS,
         Some(first) => {

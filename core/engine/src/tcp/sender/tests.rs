@@ -40,7 +40,7 @@ fn time_out_sends_everything_again_and_backs_off() {
     assert_eq!(drain(&mut s, at(1000)), [(0, 1000, true)], "one segment after a time-out");
     assert_eq!(s.deadline(), Some(at(3000)));
     assert_eq!(acknowledge(&mut s, 1000, at(1001)).bytes, 1000);
-    assert_eq!(drain(&mut s, at(1001)), [(1000, 1000, true)]);
+    assert_eq!(drain(&mut s, at(1001)), [(1000, 1000, true), (2000, 500, true)], "then slow start");
     acknowledge(&mut s, 2500, at(1002));
     assert_eq!((s.deadline(), s.is_drained()), (None, true));
 }

@@ -1,0 +1,9 @@
+//! The runner of packet scripts: language, variants, the world around an engine, and the comparison.
+
+pub(crate) mod grammar;
+pub(crate) mod packets;
+pub(crate) mod run;
+pub(crate) mod settings;
+pub(crate) mod variant;
+pub(crate) mod words;
+pub(crate) mod world;
