@@ -231,14 +231,11 @@ impl Outbox {
         let from = unsent_from.unwrap_or(STAGED_BASE);
         let (bytes, boundaries) = connection.take_unacknowledged(from);
         self.restage(&bytes, &boundaries, from, counters);
-        self.unsent_from = 0;
-        self.unanswered = self.entries.iter().filter(|e| e.is_open() && e.placed.is_some()).count() as u64;
     }
 
     /// Takes what was given up out of what is staged.
     pub fn drop_given_up(&mut self, counters: &mut Counters) {
         self.restage(&VecDeque::new(), &[], STAGED_BASE, counters);
-        self.unsent_from = 0;
     }
 
     /// Stages all that is not given up anew: `bytes` of a lost connection from stream offset `from` on, with their
@@ -265,6 +262,8 @@ impl Outbox {
                 counters.requests_sent -= 1;
             }
         }
+        self.unsent_from = 0;
+        self.unanswered = self.entries.iter().filter(|e| e.is_open() && e.placed.is_some()).count() as u64;
     }
 
     /// Gives up everything that is not acknowledged.

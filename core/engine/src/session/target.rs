@@ -272,6 +272,7 @@ impl Session {
         }
         let Some(mut connection) = self.connection.take() else {
             self.outbox.drop_given_up(&mut shared.counters);
+            self.with_protocol(shared, now, |p, exchange| p.on_connection_lost(exchange));
             return;
         };
         self.outbox.connection_lost(&mut connection, EndReason::CaptureGap, &mut shared.counters);
@@ -304,6 +305,8 @@ impl Session {
         if self.retry_at.is_some_and(|at| at > now) {
             let reason = self.last_failure.unwrap_or(EndReason::NoHandshake);
             self.outbox.give_up_all(reason, &mut shared.counters);
+            // Whatever waits behind it was given up too, and the client's end may come now.
+            self.with_protocol(shared, now, |p, exchange| p.on_connection_lost(exchange));
             return;
         }
         if self.connection.is_none() {
