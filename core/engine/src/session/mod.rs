@@ -353,17 +353,9 @@ impl Session {
         let connections = [&self.connection, &self.former];
         let queued: usize = connections.into_iter().flatten().map(|c| c.sender().held_bytes()).sum();
         // An ended session is gone in a moment; what counts against the limit is what could be shed.
-<<<<<<< HEAD
         let own = if self.is_ended() { 0 } else { SESSION_COST };
-        own + self.outbox.held_bytes() + self.client.held_bytes() + queued + self.delayed_bytes
-=======
-        let own = if self.ended { 0 } else { SESSION_COST };
-        own + self.outbox.held_bytes()
-            + self.client.held_bytes()
-            + self.response.early_bytes()
-            + queued
-            + delayed
->>>>>>> main
+        let streams = self.outbox.held_bytes() + self.client.held_bytes() + self.response.early_bytes();
+        own + streams + queued + self.delayed_bytes
     }
 
     /// Whether the session and its connections are gone, and nothing remembers them.
