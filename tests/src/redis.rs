@@ -169,7 +169,8 @@ impl<'lab> RedisServer<'lab> {
         process.check_running()?;
         started?;
         let server = Self { host, process, control };
-        server.call(&["PING"])?;
+        // The port is there before the local socket.
+        wait_until("redis to answer", Duration::from_secs(20), || Ok(server.call(&["PING"]).is_ok()))?;
         Ok(server)
     }
 

@@ -204,6 +204,9 @@ counters! {
     connections_seen,
     /// Connections left out by `-r` or `-g`.
     connections_sampled_out,
+    /// Connections left out because their clients are on the loopback, and nothing (`-H`, `-c`) gives them an address that a
+    /// target could answer to.
+    connections_loopback,
     /// Connections that turned to TLS; their bytes can't mean anything to the target.
     connections_tls,
     /// Sessions opened: a connection to be replayed to one target.

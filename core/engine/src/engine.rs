@@ -130,11 +130,18 @@ impl Engine {
         };
         let first = CaptureKey { client, online, copy: 0 };
         let is_syn = segment.flags.contains(TcpFlags::SYN) && !segment.flags.contains(TcpFlags::ACK);
-        match self.by_capture.get(&first) {
-            Some(_) if is_syn => self.on_syn_of_known(&captured, first, now),
+        match self.known_session(first) {
+            Some(number) if is_syn => self.on_syn_of_known(&captured, first, number, now),
             Some(_) => self.feed(&captured, first, now),
             None => self.on_unknown(&captured, first, is_syn, now),
         }
+    }
+
+    /// A session that replays the captured connection: the first of its copies that has not ended.
+    fn known_session(&self, first: CaptureKey) -> Option<u32> {
+        (0..self.shared.mapper.copies())
+            .find_map(|copy| self.by_capture.get(&CaptureKey { copy, ..first }))
+            .copied()
     }
 
     /// Hands a segment to all copies of its session.
@@ -146,8 +153,7 @@ impl Engine {
         self.keep_within_memory(now);
     }
 
-    fn on_syn_of_known(&mut self, captured: &Captured<'_>, first: CaptureKey, now: Instant) {
-        let Some(&number) = self.by_capture.get(&first) else { return };
+    fn on_syn_of_known(&mut self, captured: &Captured<'_>, first: CaptureKey, number: u32, now: Instant) {
         let repeated = self.sessions.get(number as usize).is_some_and(|s| s.is_same_syn(captured.segment));
         if repeated {
             self.shared.counters.segments_repeated += 1;
@@ -172,6 +178,12 @@ impl Engine {
         let CaptureKey { client, online, .. } = first;
         let segment = captured.segment;
         let counters = &mut self.shared.counters;
+        if client.addr.is_loopback() && !self.shared.mapper.may_play_loopback() {
+            // No target can answer to such an address; even its packets would upset the way there.
+            counters.packets_ignored += 1;
+            counters.connections_loopback += u64::from(is_syn);
+            return;
+        }
         let Some(target) = self.shared.mapper.transfer(client.addr, online).map(|t| t.target) else {
             counters.packets_ignored += 1;
             return;

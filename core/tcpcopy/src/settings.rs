@@ -305,6 +305,11 @@ impl Settings {
         let injection = check::injection(low, &transfers, &mut warnings)?;
         let capture = check::capture(low, &transfers)?;
         let limits = check::limits(low);
+        let mut workers = NonZeroUsize::new(usize::from(low.workers)).unwrap_or(NonZeroUsize::MIN);
+        if capture.method == CaptureMethod::Pcap && workers.get() > 1 {
+            workers = NonZeroUsize::MIN;
+            warnings.push("--workers has no use with --pcap-capture: libpcap serves one worker".to_owned());
+        }
         if low.daemon && low.log.is_none() {
             warnings.push("-d without -l: messages and reports go nowhere".to_owned());
         }
@@ -323,7 +328,7 @@ impl Settings {
                 stats_json: low.stats_json.clone(),
             },
             process: Process {
-                workers: NonZeroUsize::new(usize::from(low.workers)).unwrap_or(NonZeroUsize::MIN),
+                workers,
                 nice: low.nice,
                 place: if low.daemon { Place::Background } else { Place::Foreground },
                 pid_file: low.pid_file.clone(),

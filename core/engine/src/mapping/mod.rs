@@ -132,6 +132,15 @@ impl Mapper {
         }
     }
 
+    /// Whether a client on the loopback can be played: with a pool, with an address that stands for the host (`-H`), or towards
+    /// a target that is on the loopback itself.
+    pub fn may_play_loopback(&self) -> bool {
+        self.options.localhost_v4.is_some()
+            || self.options.localhost_v6.is_some()
+            || self.options.pool.is_some()
+            || self.options.transfers.iter().any(|transfer| transfer.target.addr.is_loopback())
+    }
+
     /// The address that a client has at a target of `family` when there is no pool: its own, or on the loopback the one that
     /// stands for the host, which may be of the other family.
     fn own_address(&self, client: IpAddr, family: Family) -> Option<IpAddr> {

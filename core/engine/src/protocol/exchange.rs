@@ -15,7 +15,7 @@ struct Entry {
     /// Where its bytes lie in the connection's stream, once some were forwarded.
     placed: Option<(u64, u64)>,
     sent: bool,
-    /// Given up, and why: whatever is still captured of it is dropped.
+    /// Given up, or on a connection that is gone, and why: whatever is still captured of it is dropped.
     void: Option<EndReason>,
     /// Counted as acknowledged; more bytes may still follow while it is the last one.
     done: bool,
@@ -235,6 +235,7 @@ impl Outbox {
 
     /// Takes what was given up out of what is staged.
     pub fn drop_given_up(&mut self, counters: &mut Counters) {
+        self.unsent_from = 0;
         self.restage(&VecDeque::new(), &[], STAGED_BASE, counters);
     }
 
@@ -398,19 +399,14 @@ impl Exchange<'_> {
             let index = self.outbox.entries.partition_point(|e| e.start <= position);
             let entry_end = self.outbox.entries.get(index).map_or(u64::MAX, |next| next.start);
             let piece = (left as u64).min(entry_end - position) as usize;
-            if let Some(entry) = index.checked_sub(1).and_then(|at| self.outbox.entries.get_mut(at)) {
-                match (entry.void, forward) {
-                    (None, Some(boundary)) => {
-                        let boundary = if piece == left { boundary } else { Boundary::Pushed };
-                        self.place(index - 1, piece, boundary);
-                    }
-                    (Some(reason), _) if std::mem::replace(&mut entry.done, false) => {
-                        // What was acknowledged was not all of it.
-                        self.counters.requests_acknowledged -= 1;
-                        self.counters.requests_given_up.add(reason, 1);
-                    }
-                    _ => {}
+            let void = index.checked_sub(1).map(|i| self.outbox.entries[i].void);
+            match (forward, void) {
+                (Some(boundary), Some(None)) => {
+                    let boundary = if piece == left { boundary } else { Boundary::Pushed };
+                    self.place(index - 1, piece, boundary);
                 }
+                (_, Some(Some(reason))) => self.uncount(index - 1, reason),
+                _ => {}
             }
             self.outbox.pending.drain(..piece);
             self.outbox.decided += piece as u64;
@@ -473,28 +469,40 @@ impl Exchange<'_> {
         }
     }
 
-    /// Whether every request so far was acknowledged and answered: then the last one may well be complete.
-    pub fn is_all_answered(&self) -> bool {
+    /// More of a request that had counted as acknowledged is dropped: it counts as given up instead.
+    fn uncount(&mut self, index: usize, reason: EndReason) {
+        if std::mem::replace(&mut self.outbox.entries[index].done, false) {
+            self.counters.requests_acknowledged -= 1;
+            self.counters.requests_given_up.add(reason, 1);
+        }
+    }
+
+    /// Whether the request that the last captured byte belongs to was acknowledged, and every request was answered: then it
+    /// may well be complete.
+    pub fn is_last_request_answered(&self) -> bool {
         self.outbox.unanswered == 0 && self.outbox.entries.back().is_none_or(|e| e.done)
+    }
+
+    /// Whether no request was captured yet, or all are forgotten.
+    pub fn has_no_request(&self) -> bool {
+        self.outbox.entries.is_empty()
     }
 
     /// Gives up the request that the last captured byte belongs to, for `reason`; what follows of it is dropped. When part of
     /// it was forwarded already, the connection is broken, because half a request is on it.
     pub fn give_up_last_request(&mut self, reason: EndReason) {
-        let Some(entry) = self.outbox.entries.back_mut() else { return };
-        if entry.void.is_some() {
-            return;
-        }
+        let Some(entry) = self.outbox.entries.back_mut().filter(|e| e.void.is_none()) else { return };
         entry.void = Some(reason);
-        self.outbox.breaking |= entry.placed.is_some();
-        if std::mem::replace(&mut entry.done, false) {
-            // What was acknowledged was not all of it.
-            self.counters.requests_acknowledged -= 1;
+        if entry.placed.is_some() {
+            self.outbox.breaking = true;
+        }
+        if entry.done {
+            self.uncount(self.outbox.entries.len() - 1, reason);
         } else {
             self.outbox.open -= 1;
             self.counters.requests_waiting -= 1;
+            self.counters.requests_given_up.add(reason, 1);
         }
-        self.counters.requests_given_up.add(reason, 1);
     }
 
     /// Ends the session's connection once everything forwarded is delivered: with a FIN, or at once with a reset.

@@ -75,7 +75,7 @@ pub struct Transparent {
     /// After a gap, and for its reason, nothing is safe until a write begins, right behind one whose end was seen, after the
     /// client has read more.
     seeking: Option<EndReason>,
-    /// The next captured byte lies behind a gap: the start of what it belongs to may be what is missing.
+    /// The next captured byte lies behind a gap.
     behind_gap: bool,
 }
 
@@ -138,6 +138,15 @@ impl Transparent {
     /// Whether a server that speaks first has spoken, or what was sent shows that it is none.
     const fn expects_no_greeting(&self, received: u64) -> bool {
         self.released || received > 0
+    }
+
+    /// Whether a request begins with a segment of a client that has read `acknowledged` response bytes.
+    const fn begins(&self, acknowledged: u64) -> bool {
+        let reads = acknowledged > self.last_acknowledged;
+        match self.seeking {
+            Some(_) => reads && self.tail_pushed && !self.behind_gap,
+            None => reads || !self.started,
+        }
     }
 
     /// Starts a turn, whose first byte is the captured one at `offset`, of a client that had read `acknowledged` bytes.
@@ -237,11 +246,7 @@ enum Release {
 impl Protocol for Transparent {
     fn on_request(&mut self, len: usize, info: SegmentInfo, exchange: &mut Exchange<'_>) {
         let start = exchange.captured_end() - len as u64;
-        let reads = info.acknowledged > self.last_acknowledged;
-        let begins = match self.seeking {
-            Some(_) => reads && self.tail_pushed && !self.behind_gap,
-            None => reads || !self.started,
-        };
+        let begins = self.begins(info.acknowledged);
         self.behind_gap = false;
         self.tail_pushed = info.pushed;
         if begins {
@@ -252,10 +257,13 @@ impl Protocol for Transparent {
         self.last_acknowledged = info.acknowledged.max(self.last_acknowledged);
         self.writes_in_turn += u32::from(info.pushed);
         if self.tail_released {
-            return match self.seeking {
-                Some(_) => exchange.drop_bytes(len),
-                None => exchange.forward(len, boundary(info.pushed)),
-            };
+            let Some(reason) = self.seeking else { return exchange.forward(len, boundary(info.pushed)) };
+            if !exchange.last_is_given_up() {
+                // The request before the gap was complete; this is of one whose beginning is missing.
+                exchange.begin_request(start);
+                exchange.give_up_last_request(reason);
+            }
+            return exchange.drop_bytes(len);
         }
         if let Some(turn) = self.held.back_mut() {
             turn.pieces.push_back((len as u32, info.pushed));
@@ -279,28 +287,31 @@ impl Protocol for Transparent {
     }
 
     fn on_cut(&mut self, info: SegmentInfo, reason: EndReason, exchange: &mut Exchange<'_>) {
-        if info.acknowledged > self.last_acknowledged {
+        if self.begins(info.acknowledged) {
             self.begin_turn(info.acknowledged, exchange.captured_end(), exchange);
         }
         self.on_gap(reason, exchange);
-        // Of this one all is known but its bytes.
+        // Where the segment ended is known, so what follows begins where it seems to.
         self.behind_gap = false;
         self.tail_pushed = info.pushed;
     }
 
     fn on_gap(&mut self, reason: EndReason, exchange: &mut Exchange<'_>) {
-        // The first request's beginning may be what is missing; or what is missing belongs to a request after the last one.
-        // Nobody knows to how many: it counts as one.
-        let is_apart = self.tail_released && self.tail_pushed && exchange.is_all_answered();
-        if !self.started || is_apart {
-            self.begin_turn(self.last_acknowledged, exchange.captured_end(), exchange);
-        }
         self.seeking = Some(reason);
         self.behind_gap = true;
-        exchange.give_up_last_request(reason);
+        self.started = true;
+        // What the client read may have answered what is missing: it is owed by nobody.
+        self.released = true;
         if let Some(turn) = self.held.back_mut() {
             turn.void = true;
+        } else {
+            self.tail_released = true;
+            if self.tail_pushed && exchange.is_last_request_answered() || exchange.has_no_request() {
+                // What is missing belongs to another request. Nobody knows to how many: it counts as one.
+                exchange.begin_request(exchange.captured_end());
+            }
         }
+        exchange.give_up_last_request(reason);
         self.release_held(exchange);
     }
 

@@ -11,7 +11,7 @@ use crate::counters::EndReason;
 use crate::flow::{Endpoint, FlowKey};
 use crate::protocol::{ClientEnd, Exchange, Origin, Outbox, Protocol};
 use crate::shared::Shared;
-use crate::stream::{Arrival, SegmentInfo};
+use crate::stream::{Arrival, Assembler, SegmentInfo};
 use crate::tcp::connection::Limited;
 use crate::tcp::{Connection, ReplyHeader};
 use crate::time::{Duration, Instant};
@@ -70,6 +70,8 @@ pub(crate) struct Session {
     protocol: Box<dyn Protocol>,
     outbox: Outbox,
     connection: Option<Connection>,
+    /// The response of that connection, put in order, when the protocol asked for bodies.
+    response: Assembler,
     /// The connection before, while it ends.
     former: Option<Connection>,
     established: bool,
@@ -125,6 +127,7 @@ impl Session {
             protocol: shared.factory.create(origin),
             outbox: Outbox::with_capacity(shared.config.session_buffer),
             connection: None,
+            response: Assembler::default(),
             former: None,
             established: false,
             attempts: 0,
@@ -351,7 +354,8 @@ impl Session {
         let queued: usize = connections.into_iter().flatten().map(|c| c.sender().held_bytes()).sum();
         // An ended session is gone in a moment; what counts against the limit is what could be shed.
         let own = if self.is_ended() { 0 } else { SESSION_COST };
-        own + self.outbox.held_bytes() + self.client.held_bytes() + queued + self.delayed_bytes
+        let streams = self.outbox.held_bytes() + self.client.held_bytes() + self.response.early_bytes();
+        own + streams + queued + self.delayed_bytes
     }
 
     /// Whether the session and its connections are gone, and nothing remembers them.

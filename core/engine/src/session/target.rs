@@ -5,8 +5,9 @@ use crate::batch::PacketBatch;
 use crate::config::{EngineConfig, Pace};
 use crate::counters::{Counters, EndReason};
 use crate::flow::FlowKey;
-use crate::protocol::{Bodies, ClientEnd, ResponseBytes};
+use crate::protocol::{Bodies, ClientEnd, Exchange, ResponseBytes};
 use crate::shared::Shared;
+use crate::stream::{Arrival, Assembler, SegmentInfo};
 use crate::tcp::connection::{Emitted, Limited, Reset};
 use crate::tcp::{Connection, ConnectionOptions, Phase, Progress, ReplyHeader};
 use crate::time::{Duration, Instant};
@@ -54,6 +55,16 @@ pub(super) fn transmit(
     })
 }
 
+/// The payload of a reply, as far as it was returned.
+#[derive(Clone, Copy)]
+struct Body<'a> {
+    bytes: &'a [u8],
+    /// Offset of its first byte in the connection's response stream.
+    offset: i64,
+    /// Its length on the wire.
+    wire_len: usize,
+}
+
 impl Session {
     /// Opens a connection to the target. Without a free address and port the session ends.
     pub(super) fn open_connection(&mut self, shared: &mut Shared, now: Instant) {
@@ -77,6 +88,7 @@ impl Session {
             None => shared.timestamp_offset(flow.client.addr),
         };
         self.attempts += 1;
+        self.response = Assembler::default();
         self.retry_at = None;
         self.last_progress = now;
         let options = ConnectionOptions {
@@ -142,14 +154,44 @@ impl Session {
             return;
         }
         let Some(connection) = self.connection.as_mut().filter(|c| c.flow() == flow) else { return };
+        let offset = connection.response_offset(header);
         let progress = connection.on_reply(header, now);
         if self.is_ended() {
             return;
         }
+        let body = Body { bytes: body, offset, wire_len: header.payload_len as usize };
         self.on_progress(progress, body, shared, now);
     }
 
-    fn on_progress(&mut self, progress: Progress, body: &[u8], shared: &mut Shared, now: Instant) {
+    /// Tells the protocol of response bytes: each once and in order, whatever way they came.
+    fn tell_response(&mut self, progress: Progress, body: Body<'_>, shared: &mut Shared, now: Instant) {
+        let info = SegmentInfo { pushed: progress.pushed, ..SegmentInfo::default() };
+        let Self { response, protocol, outbox, connection, .. } = self;
+        let mut tell = |bytes: ResponseBytes<'_>| {
+            let connection = connection.as_mut();
+            let counters = &mut shared.counters;
+            protocol.on_response(bytes, &mut Exchange { outbox: &mut *outbox, connection, counters, now });
+        };
+        if body.bytes.is_empty() && response.early_bytes() == 0 {
+            if progress.response > 0 {
+                response.resume_at(response.next_offset() + progress.response, |_, _| ());
+                tell(ResponseBytes { len: progress.response, pushed: progress.pushed, body: &[] });
+            }
+            return;
+        }
+        let arrival = response.insert(body.offset, body.bytes, body.wire_len, info, |bytes, info| {
+            tell(ResponseBytes { len: bytes.len() as u64, pushed: info.pushed, body: bytes });
+        });
+        if matches!(arrival, Arrival::Cut(_)) && progress.response > 0 {
+            // As much of it as was returned.
+            let start = (response.next_offset() as i64 - body.offset).clamp(0, body.bytes.len() as i64);
+            response.resume_at(response.next_offset() + progress.response, |_, _| ());
+            let bytes = &body.bytes[start as usize..];
+            tell(ResponseBytes { len: progress.response, pushed: progress.pushed, body: bytes });
+        }
+    }
+
+    fn on_progress(&mut self, progress: Progress, body: Body<'_>, shared: &mut Shared, now: Instant) {
         if progress.connected {
             shared.counters.syn_acks += 1;
             shared.counters.sessions_connected += 1;
@@ -169,8 +211,9 @@ impl Session {
         if progress.response > 0 {
             shared.counters.response_bytes += progress.response;
             self.last_progress = now;
-            let response = ResponseBytes { len: progress.response, pushed: progress.pushed, body };
-            self.with_protocol(shared, now, |p, exchange| p.on_response(response, exchange));
+        }
+        if progress.response > 0 || !body.bytes.is_empty() {
+            self.tell_response(progress, body, shared, now);
         }
         match progress.reset {
             Some(Reset::Refused) => {
@@ -305,7 +348,7 @@ impl Session {
         if self.retry_at.is_some_and(|at| at > now) {
             let reason = self.last_failure.unwrap_or(EndReason::NoHandshake);
             self.outbox.give_up_all(reason, &mut shared.counters);
-            // Whatever waits behind it was given up too, and the client's end may come now.
+            // Those behind it were given up as well, and wait for nothing any more.
             self.with_protocol(shared, now, |p, exchange| p.on_connection_lost(exchange));
             return;
         }

@@ -327,6 +327,12 @@ impl Connection {
         (now.as_millis() as u32).wrapping_add(self.options.timestamp_offset)
     }
 
+    /// Where the payload of `reply` lies in the response: the offset of its first byte, negative for what is long past.
+    pub fn response_offset(&self, reply: &ReplyHeader) -> i64 {
+        let expected = self.irs + 1 + self.receiver.next() as u32;
+        self.receiver.next() as i64 + i64::from(reply.seq.distance_from(expected))
+    }
+
     /// Takes a reply.
     pub fn on_reply(&mut self, reply: &ReplyHeader, now: Instant) -> Progress {
         match self.phase {

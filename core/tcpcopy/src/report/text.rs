@@ -114,6 +114,11 @@ fn session_part(report: &mut Report, snapshot: &Snapshot) {
         c.connections_sampled_out,
         share(c.connections_sampled_out, c.connections_seen),
     );
+    report.row_if(
+        "from the loopback",
+        c.connections_loopback,
+        "left out: give their clients an address with -H",
+    );
     report.row_if("TLS", c.connections_tls, "their bytes mean nothing to the target");
     report.row("sessions opened", c.sessions_opened, "with -n, one for each copy");
     report.row_if("joined in the middle", c.sessions_joined, "");
