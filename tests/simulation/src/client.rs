@@ -62,6 +62,8 @@ pub struct Client {
     pub beheaded: bool,
     /// Whether its FIN or reset was captured.
     pub end_captured: bool,
+    /// Where the first captured sequence number lies; the stream's start when the SYN was captured.
+    pub first_number: usize,
     /// How far the sequence numbers reach that were captured.
     pub last_number: usize,
     /// Stream bytes that were never captured, or first in part only.
@@ -311,6 +313,7 @@ impl Script<'_> {
         // What came again is known, but the engine does not wait for that.
         lost.extend(cut.iter().map(|s| s.bytes.clone()));
         let last_number = seen.iter().chain(&cut).map(|s| s.bytes.end).max().unwrap_or(0);
+        let first_number = seen.iter().chain(&cut).map(|s| s.bytes.start).min().unwrap_or(0);
         let end_captured = seen.iter().any(|s| s.flags.intersects(TcpFlags::FIN | TcpFlags::RST));
         let mut packets: Vec<CapturedPacket> = seen.iter().map(|s| self.packet(s)).collect();
         for segment in &cut {
@@ -328,6 +331,7 @@ impl Script<'_> {
             ending,
             beheaded,
             end_captured,
+            first_number,
             last_number,
             lost,
             packets,

@@ -18,7 +18,7 @@ const SYN_TRIES: u32 = 5;
 /// Adds what is wrong with a run that has ended to `world.violations`.
 pub fn check(world: &mut World) {
     let mut violations = Vec::new();
-    let mut missing_clients = 0;
+    let mut missing_clients = Vec::new();
     let mut possible: BTreeSet<EndReason> = BTreeSet::from([EndReason::Completed]);
     let counters = *world.counters();
     let by_client = connections(world);
@@ -38,7 +38,7 @@ pub fn check(world: &mut World) {
         if missing.is_empty() || delivered.unread {
             continue;
         }
-        missing_clients += 1;
+        missing_clients.push(number);
         if !reasons.iter().any(|reason| counters.requests_given_up.get(*reason) > 0) {
             violations.push(format!(
                 "client {number} ({}): requests {missing:?} of {} never arrived; none of {reasons:?} was given as a reason",
@@ -53,9 +53,9 @@ pub fn check(world: &mut World) {
             ));
         }
     }
-    if missing_clients > counters.requests_given_up.total() {
+    if missing_clients.len() as u64 > counters.requests_given_up.total() {
         violations.push(format!(
-            "{missing_clients} clients miss requests, {} requests were given up",
+            "clients {missing_clients:?} miss requests, {} requests were given up",
             counters.requests_given_up.total()
         ));
     }
@@ -118,10 +118,10 @@ fn reasons(world: &World, client: &Client) -> BTreeSet<EndReason> {
     reasons
 }
 
-/// Whether anything captured tells that there was a request `n`: no number behind the last byte captured does when all that
-/// came later was lost too.
+/// Whether anything captured tells that there was a request `n`: not when all that was captured came before it, or after.
 fn is_knowable(client: &Client, n: usize) -> bool {
-    client.requests[n].bytes.start < client.last_number
+    let bytes = &client.requests[n].bytes;
+    bytes.start < client.last_number && bytes.end > client.first_number
 }
 
 /// Whether request `n` may be missing: when bytes were never captured, only those near them.

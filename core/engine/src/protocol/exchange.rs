@@ -231,8 +231,6 @@ impl Outbox {
         let from = unsent_from.unwrap_or(STAGED_BASE);
         let (bytes, boundaries) = connection.take_unacknowledged(from);
         self.restage(&bytes, &boundaries, from, counters);
-        self.unsent_from = 0;
-        self.unanswered = self.entries.iter().filter(|e| e.is_open() && e.placed.is_some()).count() as u64;
     }
 
     /// Takes what was given up out of what is staged.
@@ -265,6 +263,8 @@ impl Outbox {
                 counters.requests_sent -= 1;
             }
         }
+        self.unsent_from = 0;
+        self.unanswered = self.entries.iter().filter(|e| e.is_open() && e.placed.is_some()).count() as u64;
     }
 
     /// Gives up everything that is not acknowledged.

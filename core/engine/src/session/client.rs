@@ -41,6 +41,8 @@ pub(super) struct Client {
     sent: u64,
     /// When the oldest missing byte was first missed.
     pub(super) gap_since: Option<Instant>,
+    /// Which byte that is.
+    gap_at: u64,
 }
 
 /// What a captured segment meant.
@@ -95,6 +97,7 @@ impl Client {
             end_reported: false,
             sent: 0,
             gap_since: None,
+            gap_at: 0,
         }
     }
 
@@ -216,8 +219,9 @@ impl Client {
         let missing = self.assembler.has_gap() || ahead;
         if !missing {
             self.gap_since = None;
-        } else if self.gap_since.is_none() {
+        } else if self.gap_since.is_none() || self.gap_at != next {
             self.gap_since = Some(now);
+            self.gap_at = next;
         }
     }
 

@@ -354,11 +354,8 @@ impl Session {
         let queued: usize = connections.into_iter().flatten().map(|c| c.sender().held_bytes()).sum();
         // An ended session is gone in a moment; what counts against the limit is what could be shed.
         let own = if self.is_ended() { 0 } else { SESSION_COST };
-        own + self.outbox.held_bytes()
-            + self.client.held_bytes()
-            + self.response.early_bytes()
-            + queued
-            + self.delayed_bytes
+        let streams = self.outbox.held_bytes() + self.client.held_bytes() + self.response.early_bytes();
+        own + streams + queued + self.delayed_bytes
     }
 
     /// Whether the session and its connections are gone, and nothing remembers them.

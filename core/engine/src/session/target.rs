@@ -315,6 +315,7 @@ impl Session {
         }
         let Some(mut connection) = self.connection.take() else {
             self.outbox.drop_given_up(&mut shared.counters);
+            self.with_protocol(shared, now, |p, exchange| p.on_connection_lost(exchange));
             return;
         };
         self.outbox.connection_lost(&mut connection, EndReason::CaptureGap, &mut shared.counters);
