@@ -190,13 +190,14 @@ counters! {
     bytes_captured,
     /// Captured packets that are not TCP, or to no server named in `-x`.
     packets_ignored,
-    /// Captured packets that are not what their headers say (lengths, options).
+    /// Captured packets that are not what their headers say (lengths, options), or have flags that make no sense together.
     packets_malformed,
     /// IP fragments captured.
     fragments,
     /// IP fragments dropped because the rest never came, or because too many were waiting.
     fragments_dropped,
-    /// Client segments that carried nothing new (retransmits, overlaps, keep-alive probes).
+    /// Client segments that carried nothing new (retransmits, overlaps, keep-alive probes), or lie in no window of their
+    /// connection.
     segments_repeated,
     /// Client segments that came before an earlier one, and were put in order.
     segments_reordered,

@@ -155,6 +155,11 @@ impl Sender {
         self.highest_sent
     }
 
+    /// The target's window, in bytes.
+    pub const fn window(&self) -> u64 {
+        self.window
+    }
+
     /// Next offset to be sent: the sequence number of a segment without payload.
     pub const fn next_offset(&self) -> u64 {
         self.next

@@ -26,6 +26,8 @@ const SCALE: u8 = 7;
 const MSS: u16 = 1460;
 /// Looks the same with and without the scale.
 const TARGET_WINDOW: u32 = 511 << SCALE;
+/// Where a client's stream is remembered up to; what lies further belongs to no stream.
+const FARTHEST: usize = 10_000_000;
 /// Calls after which an engine that still has something to do is taken to be stuck.
 const TOO_MANY: usize = 100_000;
 
@@ -201,7 +203,7 @@ impl World {
         };
         // Payload of a SYN begins behind it.
         let first = usize::try_from(start).unwrap_or(0) + usize::from(is_syn);
-        if start >= 0 {
+        if start >= 0 && first < FARTHEST {
             client.stream.resize(client.stream.len().max(first + payload.len()), None);
             for (at, byte) in payload.iter().enumerate() {
                 client.stream[first + at].get_or_insert(*byte);
