@@ -99,8 +99,8 @@ fn reasons(world: &World, client: &Client) -> BTreeSet<EndReason> {
         reasons.insert(EndReason::Idle);
     }
     let faults = world.profile.capture;
-    if faults.repeat + faults.retransmit > 0 {
-        // A segment captured again after its session's end looks like one of a connection that began before the capture.
+    if faults.repeat + faults.retransmit + faults.reorder > 0 {
+        // A segment captured, perhaps again, after its session's end looks like one of a connection that began before the capture.
         reasons.insert(EndReason::MidStream);
     }
     match world.profile.servers[client.server] {
@@ -118,10 +118,11 @@ fn reasons(world: &World, client: &Client) -> BTreeSet<EndReason> {
     reasons
 }
 
-/// Whether anything captured tells that there was a request `n`: not when all that was captured came before it, or after.
+/// Whether anything captured tells that there was a request `n`: not when all that was captured came after it, or ended within
+/// it: then nobody knows that there was more.
 fn is_knowable(client: &Client, n: usize) -> bool {
     let bytes = &client.requests[n].bytes;
-    bytes.start < client.last_number && bytes.end > client.first_number
+    bytes.end <= client.last_number && bytes.end > client.first_number
 }
 
 /// Whether request `n` may be missing: when bytes were never captured, only those near them.
