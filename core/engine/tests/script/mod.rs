@@ -2,6 +2,7 @@
 
 pub(crate) mod grammar;
 pub(crate) mod packets;
+pub(crate) mod proof;
 pub(crate) mod run;
 pub(crate) mod settings;
 pub(crate) mod variant;
