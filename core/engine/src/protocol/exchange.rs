@@ -63,6 +63,14 @@ impl Outbox {
         self.pending.extend(bytes);
     }
 
+    /// Index of the first request that begins after `position` of the captured stream. Most often that is past the last one.
+    fn entry_after(&self, position: u64) -> usize {
+        match self.entries.back() {
+            Some(last) if last.start > position => self.entries.partition_point(|e| e.start <= position),
+            _ => self.entries.len(),
+        }
+    }
+
     /// Bytes that wait for a decision.
     pub fn pending_len(&self) -> usize {
         self.pending.len()
@@ -305,6 +313,10 @@ impl Outbox {
     }
 }
 
+/// An empty queue keeps memory up to this many bytes: growing it anew for each large request costs page faults, and keeping
+/// more of it would cost every idle session.
+const KEPT_CAPACITY: usize = 32 << 10;
+
 /// Staged bytes have offsets from here on, so that they can't be mistaken for bytes of a connection.
 const STAGED_BASE: u64 = 1 << 62;
 
@@ -382,7 +394,7 @@ impl Exchange<'_> {
     /// Whether the request that the next pending byte belongs to was given up.
     pub fn next_is_given_up(&self) -> bool {
         let position = self.outbox.decided;
-        let index = self.outbox.entries.partition_point(|e| e.start <= position);
+        let index = self.outbox.entry_after(position);
         index == 0 || self.outbox.entries[index - 1].void.is_some()
     }
 
@@ -405,7 +417,7 @@ impl Exchange<'_> {
         let mut left = len.min(self.outbox.pending.len());
         while left > 0 {
             let position = self.outbox.decided;
-            let index = self.outbox.entries.partition_point(|e| e.start <= position);
+            let index = self.outbox.entry_after(position);
             let entry_end = self.outbox.entries.get(index).map_or(u64::MAX, |next| next.start);
             let piece = (left as u64).min(entry_end - position) as usize;
             let void = index.checked_sub(1).map(|i| self.outbox.entries[i].void);
@@ -421,7 +433,7 @@ impl Exchange<'_> {
             self.outbox.decided += piece as u64;
             left -= piece;
         }
-        if self.outbox.pending.is_empty() && self.outbox.pending.capacity() > 4096 {
+        if self.outbox.pending.is_empty() && self.outbox.pending.capacity() > KEPT_CAPACITY {
             self.outbox.pending = VecDeque::new();
         }
     }
