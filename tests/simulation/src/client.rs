@@ -116,7 +116,7 @@ impl Client {
         let near_wrap = |rng: &mut Rng| match rng.between(0, 3) {
             0 => u32::MAX - rng.between(0, 5000) as u32,
             1 => 0x7fff_ffff - rng.between(0, 5000) as u32,
-            _ => rng.next() as u32,
+            _ => rng.any() as u32,
         };
         let isn = SeqNumber(near_wrap(rng));
         let online_isn = SeqNumber(near_wrap(rng));
@@ -132,7 +132,7 @@ impl Client {
             window_scale: if rng.chance(800) { Some(rng.between(0, 10) as u8) } else { None },
             timestamps: rng.chance(600),
             sack: rng.chance(700),
-            clock_offset: rng.next() as u32,
+            clock_offset: rng.any() as u32,
             now: start,
             round_trip: rng.magnitude(20, 80_000) * MICRO,
             acked: 0,

@@ -15,6 +15,9 @@ use tcpcopy_engine::counters::EndReason;
 /// SYNs that the engine sends before it gives a connection up.
 const SYN_TRIES: u32 = 5;
 
+/// Turns before a gap that may still be under way when half a request of the gap's turn breaks their connection.
+const UNDER_WAY: u32 = 4;
+
 /// Adds what is wrong with a run that has ended to `world.violations`.
 pub fn check(world: &mut World) {
     let mut violations = Vec::new();
@@ -99,8 +102,8 @@ fn reasons(world: &World, client: &Client) -> BTreeSet<EndReason> {
         reasons.insert(EndReason::Idle);
     }
     let faults = world.profile.capture;
-    if faults.repeat + faults.retransmit > 0 {
-        // A segment captured again after its session's end looks like one of a connection that began before the capture.
+    if faults.repeat + faults.retransmit + faults.reorder + faults.resent > 0 {
+        // A segment captured, perhaps again, after its session's end looks like one of a connection that began before the capture.
         reasons.insert(EndReason::MidStream);
     }
     match world.profile.servers[client.server] {
@@ -118,10 +121,11 @@ fn reasons(world: &World, client: &Client) -> BTreeSet<EndReason> {
     reasons
 }
 
-/// Whether anything captured tells that there was a request `n`: not when all that was captured came before it, or after.
+/// Whether anything captured tells that there was a request `n`: not when all that was captured came after it, or ended within
+/// it: then nobody knows that there was more.
 fn is_knowable(client: &Client, n: usize) -> bool {
     let bytes = &client.requests[n].bytes;
-    bytes.start < client.last_number && bytes.end > client.first_number
+    bytes.end <= client.last_number && bytes.end > client.first_number
 }
 
 /// Whether request `n` may be missing: when bytes were never captured, only those near them.
@@ -146,7 +150,7 @@ fn may_miss(client: &Client, n: usize, reasons: &BTreeSet<EndReason>) -> bool {
     }
     client.lost.iter().any(|gap| {
         let mut near = client.requests.iter().filter(|r| r.bytes.start < gap.end && gap.start < r.bytes.end);
-        near.any(|r| turn + 1 >= r.turn && turn <= r.turn + 1)
+        near.any(|r| turn + UNDER_WAY >= r.turn && turn <= r.turn + 1)
     })
 }
 

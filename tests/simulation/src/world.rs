@@ -110,7 +110,7 @@ impl World {
         config.keepalive_timeout = KEEPALIVE_TIMEOUT;
         config.mss = rng.pick(&[1460, 1460, 8960, 536]);
         config.mtu = rng.pick(&[1500, 1500, 9000, 1300]);
-        config.seed = rng.next();
+        config.seed = rng.any();
         if let Some(pace) = profile.pace {
             config.pace = Pace::Fixed(pace);
         }
@@ -118,7 +118,7 @@ impl World {
         let mut clients_rng = rng.fork();
         let clients: Vec<Client> = (0..profile.clients)
             .map(|number| {
-                let server = clients_rng.next() as usize % profile.servers.len();
+                let server = clients_rng.any() as usize % profile.servers.len();
                 let (online, _) = endpoints(server, clients_rng.pick(&[4, 6]));
                 let greeting = match profile.servers[server] {
                     ServerKind::Greets(len) => len,
@@ -330,7 +330,7 @@ impl World {
             receive_buffer,
             nagle: rng.chance(300),
             timestamps: rng.chance(500),
-            seed: rng.next(),
+            seed: rng.any(),
         };
         let number = self.servers.len();
         self.servers.push(Server::new(flow, kind, options, self.now / 1000));

@@ -48,7 +48,8 @@ pub struct Outbox {
     unanswered: u64,
     timer: Option<Instant>,
     closing: Option<ClientEnd>,
-    breaking: bool,
+    /// Where the request begins that was given up with bytes of it forwarded.
+    breaking: Option<u64>,
     given_up: Option<EndReason>,
 }
 
@@ -102,8 +103,8 @@ impl Outbox {
     }
 
     /// Takes the protocol's wish for a fresh connection.
-    pub const fn take_breaking(&mut self) -> bool {
-        std::mem::replace(&mut self.breaking, false)
+    pub const fn take_breaking(&mut self) -> Option<u64> {
+        self.breaking.take()
     }
 
     /// Takes the protocol's decision to give the session up.
@@ -253,6 +254,15 @@ impl Outbox {
     pub fn drop_given_up(&mut self, counters: &mut Counters) {
         self.unsent_from = 0;
         self.restage(&VecDeque::new(), &[], STAGED_BASE, counters);
+    }
+
+    /// Takes what was given up out of `connection`, and what follows it to be sent after all: everything from stream offset
+    /// `from` on, of which nothing was sent.
+    pub fn withdraw(&mut self, connection: &mut Connection, from: u64, counters: &mut Counters) {
+        let unanswered = self.unanswered.saturating_sub(1);
+        let (bytes, boundaries) = connection.take_unacknowledged(from);
+        self.restage(&bytes, &boundaries, from, counters);
+        self.unanswered = unanswered;
     }
 
     /// Stages all that is not given up anew: `bytes` of a lost connection from stream offset `from` on, with their
@@ -520,8 +530,8 @@ impl Exchange<'_> {
         let Some(entry) = self.outbox.entries.back_mut().filter(|e| e.void.is_none()) else { return };
         let was_open = entry.is_open();
         entry.void = Some(reason);
-        if entry.placed.is_some() {
-            self.outbox.breaking = true;
+        if let (None, Some((start, _))) = (self.outbox.breaking, entry.placed) {
+            self.outbox.breaking = Some(start);
         }
         if entry.done {
             self.uncount(self.outbox.entries.len() - 1, reason);
