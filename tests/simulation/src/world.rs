@@ -76,7 +76,7 @@ pub struct World {
     pub trace: Trace,
     /// What went wrong while it ran.
     pub violations: Vec<String>,
-    /// SYNs and SYN-ACKs that the network lost, for each client's address.
+    /// SYNs, SYN-ACKs and resets that the network lost, for each client's address.
     pub handshakes_lost: BTreeMap<std::net::IpAddr, u32>,
     /// Clients that the network lost a target's reset of.
     pub resets_lost: BTreeSet<std::net::IpAddr>,
@@ -291,7 +291,8 @@ impl World {
         if arrivals[0].is_some() {
             return;
         }
-        if flags.contains(TcpFlags::SYN) {
+        // A SYN, or either answer to it.
+        if flags.intersects(TcpFlags::SYN | TcpFlags::RST) {
             *self.handshakes_lost.entry(flow.client.addr).or_default() += 1;
         }
         if flags.contains(TcpFlags::RST) {
