@@ -135,6 +135,11 @@ impl ByReason {
         self.0[reason as usize] += n;
     }
 
+    /// Takes `n` back that were added under `reason`.
+    pub const fn take_back(&mut self, reason: EndReason, n: u64) {
+        self.0[reason as usize] = self.0[reason as usize].saturating_sub(n);
+    }
+
     /// The number under `reason`.
     pub const fn get(&self, reason: EndReason) -> u64 {
         self.0[reason as usize]

@@ -19,12 +19,14 @@ struct Entry {
     void: Option<EndReason>,
     /// Counted as acknowledged; more bytes may still follow while it is the last one.
     done: bool,
+    /// Counted as given up, because the protocol left out every byte of it; bytes that it forwards may still follow.
+    left_out: bool,
 }
 
 impl Entry {
     /// Whether it is neither acknowledged nor given up.
     const fn is_open(&self) -> bool {
-        !self.done && self.void.is_none()
+        !self.done && !self.left_out && self.void.is_none()
     }
 }
 
@@ -174,12 +176,12 @@ impl Outbox {
     fn settle_sent(&mut self, sent: u64, counters: &mut Counters) {
         while let Some(entry) = self.entries.get(self.unsent_from) {
             let complete = self.decided >= self.end_of(self.unsent_from);
-            let is_sent = entry.placed.is_some_and(|(_, end)| sent >= end);
+            let is_sent = entry.placed.is_none_or(|(_, end)| sent >= end);
             if !complete || (entry.void.is_none() && !is_sent) {
                 return;
             }
             let entry = &mut self.entries[self.unsent_from];
-            if entry.void.is_none() && !std::mem::replace(&mut entry.sent, true) {
+            if entry.void.is_none() && entry.placed.is_some() && !std::mem::replace(&mut entry.sent, true) {
                 counters.requests_sent += 1;
             }
             self.unsent_from += 1;
@@ -192,12 +194,18 @@ impl Outbox {
                 return;
             }
             if entry.is_open() {
-                if entry.placed.is_none_or(|(_, end)| acknowledged < end) {
+                if entry.placed.is_some_and(|(_, end)| acknowledged < end) {
                     return;
                 }
-                self.entries[0].done = true;
+                let entry = &mut self.entries[0];
+                if entry.placed.is_some() {
+                    entry.done = true;
+                    counters.requests_acknowledged += 1;
+                } else {
+                    entry.left_out = true;
+                    counters.requests_given_up.add(EndReason::Protocol, 1);
+                }
                 self.open -= 1;
-                counters.requests_acknowledged += 1;
                 counters.requests_waiting -= 1;
             }
             // The last one stays: more bytes of it may come.
@@ -388,6 +396,7 @@ impl Exchange<'_> {
             sent: false,
             void: None,
             done: false,
+            left_out: false,
         });
         self.outbox.open += 1;
     }
@@ -469,8 +478,13 @@ impl Exchange<'_> {
             // More of a request that seemed complete.
             self.counters.requests_sent -= 1;
         }
-        if std::mem::replace(&mut entry.done, false) {
-            self.counters.requests_acknowledged -= 1;
+        let (done, left_out) = (std::mem::take(&mut entry.done), std::mem::take(&mut entry.left_out));
+        if done || left_out {
+            if done {
+                self.counters.requests_acknowledged -= 1;
+            } else {
+                self.counters.requests_given_up.take_back(EndReason::Protocol, 1);
+            }
             self.counters.requests_waiting += 1;
             outbox.open += 1;
         }
@@ -514,13 +528,14 @@ impl Exchange<'_> {
     /// it was forwarded already, the connection is broken, because half a request is on it.
     pub fn give_up_last_request(&mut self, reason: EndReason) {
         let Some(entry) = self.outbox.entries.back_mut().filter(|e| e.void.is_none()) else { return };
+        let was_open = entry.is_open();
         entry.void = Some(reason);
         if let (None, Some((start, _))) = (self.outbox.breaking, entry.placed) {
             self.outbox.breaking = Some(start);
         }
         if entry.done {
             self.uncount(self.outbox.entries.len() - 1, reason);
-        } else {
+        } else if was_open {
             self.outbox.open -= 1;
             self.counters.requests_waiting -= 1;
             self.counters.requests_given_up.add(reason, 1);
