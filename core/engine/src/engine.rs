@@ -120,6 +120,11 @@ impl Engine {
             self.shared.counters.packets_malformed += 1;
             return;
         };
+        if segment.flags.contains(TcpFlags::SYN) && segment.flags.intersects(TcpFlags::RST | TcpFlags::FIN) {
+            // It opens no connection anywhere, and ends none.
+            self.shared.counters.packets_malformed += 1;
+            return;
+        }
         let client = Endpoint::new(packet.source, segment.source_port);
         let online = Endpoint::new(packet.destination, segment.destination_port);
         let captured = Captured {

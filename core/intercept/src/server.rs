@@ -30,9 +30,13 @@ const PEER_STATS_INTERVAL: Duration = Duration::from_secs(1);
 /// Poller tokens; connections use numbers far below.
 const TOKEN_SIGNALS: u64 = u64::MAX;
 const TOKEN_CAPTURE: u64 = u64::MAX - 1;
+const TOKEN_POLLER: u64 = u64::MAX - 2;
 const TOKEN_FIRST_LISTENER: u64 = u64::MAX - 1000;
 
 pub(crate) struct Server {
+    /// Everything that can wake an idle server; [`Self::poller`] is in it as one descriptor.
+    wakers: Poller,
+    /// All but the capture: while the server naps, the doorbell stays unanswered.
     poller: Poller,
     signals: Signals,
     listeners: Vec<TcpListener>,
@@ -50,12 +54,14 @@ impl Server {
     /// Opens everything; after this, the program can only fail at its work.
     pub(crate) fn open(settings: &Settings, facts: AssistantFacts) -> anyhow::Result<Self> {
         let signals = Signals::new(&[SIGINT, SIGTERM]).context("cannot take over signals")?;
+        let wakers = Poller::new().context("cannot create a poller")?;
         let poller = Poller::new().context("cannot create a poller")?;
+        wakers.add(poller.as_raw_fd(), TOKEN_POLLER, Interest::Readable)?;
         let capture = Capture::open(settings)?;
         let listeners = listen(&settings.listen)?;
         poller.add(signals.as_raw_fd(), TOKEN_SIGNALS, Interest::Readable)?;
         for fd in capture.wait_fds() {
-            poller.add(fd, TOKEN_CAPTURE, Interest::Readable)?;
+            wakers.add(fd, TOKEN_CAPTURE, Interest::Readable)?;
         }
         for (listener, token) in listeners.iter().zip(TOKEN_FIRST_LISTENER..) {
             poller.add(listener.as_raw_fd(), token, Interest::Readable)?;
@@ -65,6 +71,7 @@ impl Server {
         }
         let now = clock::monotonic();
         Ok(Self {
+            wakers,
             poller,
             signals,
             listeners,
@@ -98,7 +105,6 @@ impl Server {
                             return self.close();
                         }
                     }
-                    TOKEN_CAPTURE => {}
                     TOKEN_FIRST_LISTENER.. => self.accept(event, now.monotonic),
                     _ => self.relays.handle_event(event, &self.poller, now),
                 }
@@ -109,20 +115,18 @@ impl Server {
         }
     }
 
+    /// Rests until there is something to do, and leaves what connections have to say in `events`.
     fn wait(&mut self, events: &mut Events) -> anyhow::Result<()> {
         let now = clock::monotonic();
-        let timeout = if let Some(nap) = self.pace.nap(now) {
-            std::thread::sleep(nap);
-            Duration::ZERO
-        } else if self.capture.prepare_wait() == Readiness::Idle {
-            match self.poll_timeout() {
-                Some(at) => at.saturating_since(now),
-                None => return self.poller.wait(None, events).context("cannot wait for events"),
-            }
-        } else {
-            Duration::ZERO
-        };
-        self.poller.wait(Some(timeout), events).context("cannot wait for events")
+        if let Some(nap) = self.pace.nap(now) {
+            // The nap and the look at the connections are one system call.
+            return self.poller.wait(Some(nap), events).context("cannot wait for events");
+        }
+        if self.capture.prepare_wait() == Readiness::Idle {
+            let timeout = self.poll_timeout().map(|at| at.saturating_since(now));
+            self.wakers.wait(timeout, events).context("cannot wait for events")?;
+        }
+        self.poller.wait(Some(Duration::ZERO), events).context("cannot wait for events")
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
@@ -168,7 +172,7 @@ impl Server {
         let DrainOutcome { unusable, .. } = capture.widen(now.monotonic, &mut each)?;
         relays.counts.packets_unusable += unusable;
         for fd in self.capture.wait_fds() {
-            match self.poller.add(fd, TOKEN_CAPTURE, Interest::Readable) {
+            match self.wakers.add(fd, TOKEN_CAPTURE, Interest::Readable) {
                 // The old source is still there.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 result => result?,

@@ -19,12 +19,14 @@ struct Entry {
     void: Option<EndReason>,
     /// Counted as acknowledged; more bytes may still follow while it is the last one.
     done: bool,
+    /// Counted as given up, because the protocol left out every byte of it; bytes that it forwards may still follow.
+    left_out: bool,
 }
 
 impl Entry {
     /// Whether it is neither acknowledged nor given up.
     const fn is_open(&self) -> bool {
-        !self.done && self.void.is_none()
+        !self.done && !self.left_out && self.void.is_none()
     }
 }
 
@@ -60,6 +62,14 @@ impl Outbox {
     /// Appends captured bytes.
     pub fn capture(&mut self, bytes: &[u8]) {
         self.pending.extend(bytes);
+    }
+
+    /// Index of the first request that begins after `position` of the captured stream. Most often that is past the last one.
+    fn entry_after(&self, position: u64) -> usize {
+        match self.entries.back() {
+            Some(last) if last.start > position => self.entries.partition_point(|e| e.start <= position),
+            _ => self.entries.len(),
+        }
     }
 
     /// Bytes that wait for a decision.
@@ -166,12 +176,12 @@ impl Outbox {
     fn settle_sent(&mut self, sent: u64, counters: &mut Counters) {
         while let Some(entry) = self.entries.get(self.unsent_from) {
             let complete = self.decided >= self.end_of(self.unsent_from);
-            let is_sent = entry.placed.is_some_and(|(_, end)| sent >= end);
+            let is_sent = entry.placed.is_none_or(|(_, end)| sent >= end);
             if !complete || (entry.void.is_none() && !is_sent) {
                 return;
             }
             let entry = &mut self.entries[self.unsent_from];
-            if entry.void.is_none() && !std::mem::replace(&mut entry.sent, true) {
+            if entry.void.is_none() && entry.placed.is_some() && !std::mem::replace(&mut entry.sent, true) {
                 counters.requests_sent += 1;
             }
             self.unsent_from += 1;
@@ -184,12 +194,18 @@ impl Outbox {
                 return;
             }
             if entry.is_open() {
-                if entry.placed.is_none_or(|(_, end)| acknowledged < end) {
+                if entry.placed.is_some_and(|(_, end)| acknowledged < end) {
                     return;
                 }
-                self.entries[0].done = true;
+                let entry = &mut self.entries[0];
+                if entry.placed.is_some() {
+                    entry.done = true;
+                    counters.requests_acknowledged += 1;
+                } else {
+                    entry.left_out = true;
+                    counters.requests_given_up.add(EndReason::Protocol, 1);
+                }
                 self.open -= 1;
-                counters.requests_acknowledged += 1;
                 counters.requests_waiting -= 1;
             }
             // The last one stays: more bytes of it may come.
@@ -307,6 +323,10 @@ impl Outbox {
     }
 }
 
+/// An empty queue keeps memory up to this many bytes: growing it anew for each large request costs page faults, and keeping
+/// more of it would cost every idle session.
+const KEPT_CAPACITY: usize = 32 << 10;
+
 /// Staged bytes have offsets from here on, so that they can't be mistaken for bytes of a connection.
 const STAGED_BASE: u64 = 1 << 62;
 
@@ -376,6 +396,7 @@ impl Exchange<'_> {
             sent: false,
             void: None,
             done: false,
+            left_out: false,
         });
         self.outbox.open += 1;
     }
@@ -383,7 +404,7 @@ impl Exchange<'_> {
     /// Whether the request that the next pending byte belongs to was given up.
     pub fn next_is_given_up(&self) -> bool {
         let position = self.outbox.decided;
-        let index = self.outbox.entries.partition_point(|e| e.start <= position);
+        let index = self.outbox.entry_after(position);
         index == 0 || self.outbox.entries[index - 1].void.is_some()
     }
 
@@ -406,7 +427,7 @@ impl Exchange<'_> {
         let mut left = len.min(self.outbox.pending.len());
         while left > 0 {
             let position = self.outbox.decided;
-            let index = self.outbox.entries.partition_point(|e| e.start <= position);
+            let index = self.outbox.entry_after(position);
             let entry_end = self.outbox.entries.get(index).map_or(u64::MAX, |next| next.start);
             let piece = (left as u64).min(entry_end - position) as usize;
             let void = index.checked_sub(1).map(|i| self.outbox.entries[i].void);
@@ -422,7 +443,7 @@ impl Exchange<'_> {
             self.outbox.decided += piece as u64;
             left -= piece;
         }
-        if self.outbox.pending.is_empty() && self.outbox.pending.capacity() > 4096 {
+        if self.outbox.pending.is_empty() && self.outbox.pending.capacity() > KEPT_CAPACITY {
             self.outbox.pending = VecDeque::new();
         }
     }
@@ -457,8 +478,13 @@ impl Exchange<'_> {
             // More of a request that seemed complete.
             self.counters.requests_sent -= 1;
         }
-        if std::mem::replace(&mut entry.done, false) {
-            self.counters.requests_acknowledged -= 1;
+        let (done, left_out) = (std::mem::take(&mut entry.done), std::mem::take(&mut entry.left_out));
+        if done || left_out {
+            if done {
+                self.counters.requests_acknowledged -= 1;
+            } else {
+                self.counters.requests_given_up.take_back(EndReason::Protocol, 1);
+            }
             self.counters.requests_waiting += 1;
             outbox.open += 1;
         }
@@ -502,13 +528,14 @@ impl Exchange<'_> {
     /// it was forwarded already, the connection is broken, because half a request is on it.
     pub fn give_up_last_request(&mut self, reason: EndReason) {
         let Some(entry) = self.outbox.entries.back_mut().filter(|e| e.void.is_none()) else { return };
+        let was_open = entry.is_open();
         entry.void = Some(reason);
         if let (None, Some((start, _))) = (self.outbox.breaking, entry.placed) {
             self.outbox.breaking = Some(start);
         }
         if entry.done {
             self.uncount(self.outbox.entries.len() - 1, reason);
-        } else {
+        } else if was_open {
             self.outbox.open -= 1;
             self.counters.requests_waiting -= 1;
             self.counters.requests_given_up.add(reason, 1);

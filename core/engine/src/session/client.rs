@@ -10,7 +10,7 @@ use crate::wire::tcp::{TcpFlags, TcpSegment};
 const ASSUMED_WINDOW_SCALE: u8 = 7;
 /// Window announced at least, whatever the client's was: the replayer reads everything at once.
 const MIN_WINDOW: u32 = 65_535;
-/// Windows grow as clients read; there is no use in more than this.
+/// Windows grow as clients read; there is no use in more than this. What lies further from the stream's end is none of it.
 const MAX_WINDOW: u32 = 16 << 20;
 
 /// What the client's SYN offered.
@@ -151,12 +151,17 @@ impl Client {
         deliver: impl FnMut(&[u8], SegmentInfo),
     ) -> Taken {
         let is_syn = segment.flags.contains(TcpFlags::SYN);
-        if segment.flags.contains(TcpFlags::ACK) {
-            self.note_acknowledgement(segment, now);
-        }
         let first_number = if is_syn { segment.seq + 1 } else { segment.seq };
         let next = self.assembler.next_offset();
         let offset = first_number.unwrap(self.isn + 1 + next as u32, next);
+        if offset.abs_diff(next as i64) > u64::from(MAX_WINDOW) {
+            // In no window of this connection: of one before it, or made up, and nothing to the online server either
+            // (RFC 9293, section 3.10.7.4).
+            return Taken { arrival: Some(Arrival::Repeated), ended: None };
+        }
+        if segment.flags.contains(TcpFlags::ACK) {
+            self.note_acknowledgement(segment, now);
+        }
         let info = self.info_of(segment, captured_at_nanos);
         self.note_end(segment, offset);
         if segment.payload_len == 0 && !is_syn && !segment.flags.contains(TcpFlags::RST) {

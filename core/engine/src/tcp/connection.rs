@@ -174,6 +174,8 @@ pub struct Connection {
     timestamps: bool,
     sack: bool,
     recent_timestamp: u32,
+    /// Sequence number of the segment that told the window last.
+    window_seq: SeqNumber,
     sender: Sender,
     receiver: Receiver,
     established_at: Option<Instant>,
@@ -206,6 +208,7 @@ impl Connection {
             timestamps: false,
             sack: false,
             recent_timestamp: 0,
+            window_seq: SeqNumber(0),
             sender: Sender::new(mss, 0, RttEstimator::default()),
             receiver: Receiver::new(mss),
             established_at: None,
@@ -375,6 +378,7 @@ impl Connection {
 
     fn establish(&mut self, reply: &ReplyHeader, now: Instant) {
         self.irs = reply.seq;
+        self.window_seq = reply.seq;
         self.timestamps = self.options.timestamps && reply.options.timestamps.is_some();
         self.recent_timestamp = reply.options.timestamps.map_or(0, |t| t.value);
         self.sack = self.options.sack_permitted && reply.options.sack_permitted;
@@ -457,7 +461,13 @@ impl Connection {
         if offset < 0 {
             return true;
         }
-        let window = u64::from(reply.window) << self.peer_scale;
+        // A segment overtaken by a newer one tells an old window (RFC 9293, section 3.10.7.4).
+        let is_newest = offset as u64 > una || !reply.seq.is_before(self.window_seq);
+        if is_newest {
+            self.window_seq = reply.seq;
+        }
+        let window =
+            if is_newest { u64::from(reply.window) << self.peer_scale } else { self.sender.window() };
         let pure = reply.payload_len == 0 && !reply.flags.contains(TcpFlags::FIN);
         let mut sack: SmallVec<[(u64, u64); 4]> = SmallVec::new();
         if self.sack {

@@ -9,6 +9,8 @@ use crate::time::Instant;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 
+/// An empty queue keeps memory up to this many bytes, so that large requests do not make it grow anew each time.
+const KEPT_CAPACITY: usize = 32 << 10;
 /// Duplicate acknowledgements that mean a loss (RFC 5681, section 3.2).
 const DUPLICATE_THRESHOLD: u32 = 3;
 
@@ -155,6 +157,11 @@ impl Sender {
         self.highest_sent
     }
 
+    /// The target's window, in bytes.
+    pub const fn window(&self) -> u64 {
+        self.window
+    }
+
     /// Next offset to be sent: the sequence number of a segment without payload.
     pub const fn next_offset(&self) -> u64 {
         self.next
@@ -295,7 +302,7 @@ impl Sender {
         let fin = self.fin_queued && offset == self.limit();
         let bytes = offset - self.una - u64::from(fin);
         self.queue.drain(..bytes as usize);
-        if self.queue.is_empty() && self.queue.capacity() > 4096 {
+        if self.queue.is_empty() && self.queue.capacity() > KEPT_CAPACITY {
             self.queue = VecDeque::new();
         }
         self.una += bytes;
