@@ -74,6 +74,8 @@ pub enum ServerKind {
         /// With a reset instead of a FIN.
         with_reset: bool,
     },
+    /// Reads whatever comes, and answers nothing.
+    Sink,
     /// Refuses so many connections in a thousand.
     Refuses(u64),
 }
