@@ -1,5 +1,7 @@
 //! A session with a deep backlog: what a packet costs must not depend on how many requests wait.
 
+#![allow(clippy::disallowed_methods, reason = "a test that measures has a clock")]
+
 use std::net::Ipv4Addr;
 use std::time::Instant as Clock;
 use tcpcopy_engine::batch::PacketBatch;
