@@ -1,12 +1,19 @@
 //! Options that change what is replayed, and how: each shows in what arrives.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
+use tcpcopy_lab::host::RunningHost;
 use tcpcopy_lab::http::{HttpLoad, HttpRequest};
 use tcpcopy_lab::load::{Connections, RedisLoad, Verb};
+use tcpcopy_lab::programs::Program;
 use tcpcopy_lab::redis::RedisClient;
+use tcpcopy_lab::replay::{RELAY_PORT, intercept_args, is_connected, tcpcopy_args, token_file};
 use tcpcopy_lab::scenario::{HTTP, REDIS, RedisPair, replay_http, replay_redis};
-use tcpcopy_lab::wait::wait_until;
+use tcpcopy_lab::wait::{wait_for, wait_until};
 use tcpcopy_lab::{Family, Host, LabOptions, Replay, ReplayOptions, lab_test};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -136,6 +143,69 @@ fn connections_that_were_open_before() {
             let calls = servers.target.calls("append")?;
             ensure!((joined..=joined + u64::from(joined > 0)).contains(&calls), "{calls} with {words:?}");
             finished.report().check_sums()?;
+        }
+        Ok(())
+    });
+}
+
+/// A program in the background, ended when the test is over.
+struct Background(Pid);
+
+impl Background {
+    /// Starts `program` with `-d`, and takes its number from the file that `-P` asks for.
+    fn start(host: &RunningHost, program: Program, args: &[String], name: &str) -> Result<Self> {
+        let file = host.folder().join(format!("{name}.pid"));
+        let mut command = Command::new(program.find()?);
+        command.args(args).arg("-d").arg("-P").arg(&file).arg("-l").arg(Self::log(host, name));
+        host.output(command).with_context(|| format!("{name} did not go to the background"))?;
+        let number = wait_for("the process number", SOON, || {
+            Ok(std::fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok()))
+        })?;
+        Ok(Self(Pid::from_raw(number)))
+    }
+
+    fn log(host: &RunningHost, name: &str) -> PathBuf {
+        host.folder().join(format!("{name}-background.log"))
+    }
+
+    fn is_running(&self) -> bool {
+        kill(self.0, None).is_ok()
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        // One that has ended can't be killed any more.
+        let _ = kill(self.0, Signal::SIGKILL);
+    }
+}
+
+/// `-d -P -l`: both programs leave the terminal, can be found by their files, replay, and write their report when ended.
+#[test]
+fn in_the_background() {
+    lab_test(LabOptions::default(), |lab| {
+        let servers = RedisPair::start(lab)?;
+        let options = ReplayOptions::new(REDIS);
+        let token = token_file(lab, "token", "a token for the lab, long enough")?;
+        let (online, assistant) = (lab.host(Host::Online), lab.host(Host::Assistant));
+        let args = intercept_args(&options, &token);
+        let intercept = Background::start(assistant, Program::Intercept, &args, "intercept")?;
+        assistant.wait_for_listener(RELAY_PORT, SOON)?;
+        let args = tcpcopy_args(&options, &token);
+        let tcpcopy = Background::start(online, Program::Tcpcopy, &args, "tcpcopy")?;
+        wait_until("tcpcopy to be connected", SOON, || is_connected(online))?;
+        std::thread::sleep(Duration::from_millis(300));
+        mixed(5, 500).run(lab.host(Host::Client))?;
+        wait_until("the target to hold the same", SOON, || Ok(servers.check_equal(1).is_ok()))?;
+        for (host, program, name, word) in [
+            (online, &tcpcopy, "tcpcopy", "The counters add up"),
+            (assistant, &intercept, "intercept", "total: captured"),
+        ] {
+            kill(program.0, Signal::SIGTERM)?;
+            wait_until("the end of a background program", SOON, || Ok(!program.is_running()))?;
+            let log = std::fs::read_to_string(Background::log(host, name))?;
+            ensure!(log.contains(word), "no closing report in the log of {name}:\n{log}");
+            ensure!(!host.folder().join(format!("{name}.pid")).exists(), "{name} left its file");
         }
         Ok(())
     });
