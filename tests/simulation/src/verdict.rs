@@ -144,7 +144,7 @@ fn may_miss(client: &Client, n: usize, reasons: &BTreeSet<EndReason>) -> bool {
         return true;
     }
     let turn = client.requests[n].turn;
-    if client.beheaded && turn <= 1 {
+    if client.beheaded && turn <= 3 {
         // Until the client is seen between two requests.
         return true;
     }
