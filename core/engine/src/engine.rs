@@ -384,6 +384,10 @@ impl Engine {
         if session.is_ended() && !session.detached {
             session.detached = true;
             self.by_capture.remove(&session.key);
+            let CaptureKey { client, online, .. } = session.key;
+            if let Some((next, acknowledged)) = session.client_numbers() {
+                self.strangers.remember(client, online, next, acknowledged, now);
+            }
         }
         if session.is_gone() {
             self.shared.counters.memory_bytes -= session.accounted as u64;

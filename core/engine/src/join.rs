@@ -20,6 +20,8 @@ struct Stranger {
     ready: bool,
     /// Whether request bytes of it were skipped before.
     skipped: bool,
+    /// Whether a session knew it up to here.
+    known: bool,
     seen: Instant,
 }
 
@@ -65,8 +67,14 @@ impl Strangers {
         let Some(stranger) = self.table.get_mut(&key) else {
             self.make_room(now);
             let ready = len == 0;
-            let stranger =
-                Stranger { next: end, acknowledged: segment.ack, ready, skipped: !ready, seen: now };
+            let stranger = Stranger {
+                next: end,
+                acknowledged: segment.ack,
+                ready,
+                skipped: !ready,
+                known: false,
+                seen: now,
+            };
             self.table.insert(key, stranger);
             return if ready { Sighting::Nothing } else { Sighting::Skipped { first: true } };
         };
@@ -84,7 +92,9 @@ impl Strangers {
             self.table.remove(&key);
             return Sighting::RequestBegins;
         }
-        let first = !std::mem::replace(&mut stranger.skipped, true);
+        // What a session has seen before is no request of its own.
+        let is_new = !stranger.known || end.is_after(stranger.next);
+        let first = is_new && !std::mem::replace(&mut stranger.skipped, true);
         if end.is_after(stranger.next) {
             *stranger = Stranger { next: end, acknowledged: segment.ack, ready: false, ..*stranger };
         }
@@ -92,6 +102,20 @@ impl Strangers {
             self.table.remove(&key);
         }
         Sighting::Skipped { first }
+    }
+
+    /// Remembers a connection whose session is over: what comes of it again, late, is no request.
+    pub fn remember(
+        &mut self,
+        client: Endpoint,
+        online: Endpoint,
+        next: SeqNumber,
+        acknowledged: SeqNumber,
+        now: Instant,
+    ) {
+        self.make_room(now);
+        let stranger = Stranger { next, acknowledged, ready: false, skipped: false, known: true, seen: now };
+        self.table.insert((client, online), stranger);
     }
 
     /// Forgets a connection, because a session took it over.

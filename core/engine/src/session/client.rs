@@ -105,6 +105,12 @@ impl Client {
         self.isn
     }
 
+    /// The client's next sequence number, and the last that it acknowledged, once it has.
+    pub(super) fn numbers(&self) -> Option<(SeqNumber, SeqNumber)> {
+        let next = self.isn + 1 + self.assembler.next_offset() as u32;
+        self.ack_base.map(|base| (next, base + self.acknowledged as u32))
+    }
+
     pub(super) const fn window(&self) -> u32 {
         self.window
     }

@@ -10,6 +10,7 @@ use crate::batch::PacketBatch;
 use crate::counters::EndReason;
 use crate::flow::{Endpoint, FlowKey};
 use crate::protocol::{ClientEnd, Exchange, Origin, Outbox, Protocol};
+use crate::seq::SeqNumber;
 use crate::shared::Shared;
 use crate::stream::{Arrival, Assembler, SegmentInfo};
 use crate::tcp::connection::Limited;
@@ -156,6 +157,11 @@ impl Session {
 
     pub(crate) const fn syn_repeated(&mut self) {
         self.client.syn_repeated();
+    }
+
+    /// The client's next sequence number, and the last that it acknowledged, once it has.
+    pub(crate) fn client_numbers(&self) -> Option<(SeqNumber, SeqNumber)> {
+        self.client.numbers()
     }
 
     /// Whether the session is over and only its connection still answers.
