@@ -7,7 +7,7 @@ use tcpcopy_fuzz_bodies::mutation::{Rng, mutate};
 use tcpcopy_fuzz_bodies::{TARGETS, Target, seeds};
 
 /// Mutations of all files of a target together.
-const MUTATIONS: u64 = 10_000;
+const MUTATIONS: u64 = 30_000;
 /// No input of a few hundred bytes is worth more than this; a parser that takes longer can be made to hang.
 const LONGEST: Duration = Duration::from_secs(10);
 
