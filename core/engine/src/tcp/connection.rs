@@ -295,7 +295,10 @@ impl Connection {
     /// Resets the connection with the next transmission; what was not acknowledged is forgotten.
     pub fn abort(&mut self, now: Instant) {
         match self.phase {
-            Phase::Handshake { tries: 0, .. } => self.phase = Phase::Closed,
+            Phase::Handshake { tries: 0, .. } => {
+                self.sender.forget();
+                self.phase = Phase::Closed;
+            }
             Phase::Handshake { .. } | Phase::Open => {
                 self.abort_due = true;
                 self.sender.forget();

@@ -42,8 +42,9 @@ pub enum FragmentDropReason {
     /// Two fragments claim the same place; the whole datagram is void, its later fragments too (RFC 5722, section 4).
     #[error("fragments overlap")]
     Overlap,
-    /// A fragment is empty, is not a multiple of eight bytes though not the last, or lies beyond the last one.
-    #[error("a fragment's length or place is impossible")]
+    /// A fragment is empty, is not a multiple of eight bytes though not the last, or lies beyond the last one; or what the
+    /// fragments make up has impossible headers, or is a fragment again.
+    #[error("a fragment's length, place or headers are impossible")]
     BadLength,
     /// The datagram would be longer than 65535 bytes.
     #[error("the datagram is longer than 65535 bytes")]
@@ -172,7 +173,11 @@ impl Datagram {
             whole.extend_from_slice(piece);
         }
         set_length(&mut whole, header.len())?;
-        Ok(Some(whole))
+        // Only now are the headers behind the fragment header known: one that can't stand there, or says fragment again.
+        match IpPacket::parse(&whole, whole.len()) {
+            Ok(packet) if packet.fragment.is_none() => Ok(Some(whole)),
+            _ => Err(FragmentDropReason::BadLength),
+        }
     }
 }
 
