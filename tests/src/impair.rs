@@ -10,9 +10,7 @@ use crate::raw;
 use crate::tools;
 use anyhow::{Context, Result, bail, ensure};
 use nix::ifaddrs::getifaddrs;
-use nix::sys::socket::{
-    AddressFamily, SockFlag, SockProtocol, SockType, bind, setsockopt, socket, sockopt,
-};
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, bind, setsockopt, socket, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
 use std::collections::VecDeque;
 use std::fs::File;
@@ -47,7 +45,9 @@ impl Leg {
         match self {
             Self::ClientToOnline => ("client", "online", "ip daddr 10.77.0.20 tcp dport { 6379, 8080 }"),
             Self::TcpcopyToTarget => ("online", "target", "ip daddr 10.77.0.30 tcp dport { 6379, 8080 }"),
-            Self::TargetToAssistant => ("target", "assistant", "ip saddr 10.77.0.30 tcp sport { 6379, 8080 }"),
+            Self::TargetToAssistant => {
+                ("target", "assistant", "ip saddr 10.77.0.30 tcp sport { 6379, 8080 }")
+            }
         }
     }
 }
@@ -83,7 +83,11 @@ impl<'lab> Impairment<'lab> {
             Fault::Lost => "drop".to_owned(),
             Fault::Repeated => format!("dup to {outside}"),
             Fault::Reordered => {
-                run_in(wire, tools::IP, &["link", "add", "detour", "type", "veth", "peer", "name", "detour-end"])?;
+                run_in(
+                    wire,
+                    tools::IP,
+                    &["link", "add", "detour", "type", "veth", "peer", "name", "detour-end"],
+                )?;
                 run_in(wire, tools::IP, &["link", "set", "detour", "up"])?;
                 run_in(wire, tools::IP, &["link", "set", "detour-end", "up"])?;
                 impairment.thread = Some(start_detour(wire, outside, Arc::clone(&impairment.stop))?);
@@ -220,7 +224,8 @@ mod tests {
 
     #[test]
     fn counters_of_a_listing_are_added() {
-        let listing = "chain a {\n tcp dport 1 counter packets 3 bytes 4 drop\n}\n counter packets 4 bytes 9 drop";
+        let listing =
+            "chain a {\n tcp dport 1 counter packets 3 bytes 4 drop\n}\n counter packets 4 bytes 9 drop";
         assert_eq!(packets_in(listing), 7);
         assert_eq!(packets_in("nothing"), 0);
     }

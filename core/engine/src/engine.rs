@@ -6,6 +6,7 @@
 use crate::batch::PacketBatch;
 use crate::config::{EngineConfig, MidStreamPolicy};
 use crate::counters::{Counters, EndReason};
+use crate::departed::{Departed, Late};
 use crate::flow::{Endpoint, FlowKey, FlowMap};
 use crate::join::{Sighting, Strangers};
 use crate::protocol::ProtocolFactory;
@@ -36,6 +37,7 @@ pub struct Engine {
     sessions: Slab<Session>,
     by_capture: FlowMap<CaptureKey, u32>,
     strangers: Strangers,
+    departed: Departed,
     sampler: Sampler,
     wheel: TimerWheel,
     expired: Vec<u32>,
@@ -56,6 +58,7 @@ impl Engine {
             sessions: Slab::new(),
             by_capture: FlowMap::default(),
             strangers: Strangers::default(),
+            departed: Departed::default(),
             wheel: TimerWheel::new(now),
             expired: Vec::new(),
             dirty: Vec::new(),
@@ -197,7 +200,17 @@ impl Engine {
         }
         if is_syn {
             self.strangers.forget(client, online);
+            self.departed.forget(client, online);
         } else {
+            let former = match self.departed.late(client, online, segment) {
+                // A late duplicate is neither a request nor a beginning of a connection.
+                Some(Late::Repeated) => {
+                    counters.segments_repeated += 1;
+                    return;
+                }
+                Some(Late::New(reason)) => Some(reason),
+                None => None,
+            };
             if self.shared.config.mid_stream == MidStreamPolicy::Ignore {
                 counters.packets_ignored += 1;
                 return;
@@ -208,7 +221,8 @@ impl Engine {
                 Sighting::Skipped { first } => {
                     // Of what was under way nobody knows how many requests it was: it counts as one.
                     counters.requests_captured += u64::from(first);
-                    counters.requests_given_up.add(EndReason::MidStream, u64::from(first));
+                    let reason = former.unwrap_or(EndReason::MidStream);
+                    counters.requests_given_up.add(reason, u64::from(first));
                     return;
                 }
             }
@@ -379,6 +393,9 @@ impl Engine {
         if session.is_ended() && !session.detached {
             session.detached = true;
             self.by_capture.remove(&session.key);
+            if let Some(reason) = session.ended() {
+                self.departed.note(session.key.client, session.key.online, reason, session.client_next());
+            }
         }
         if session.is_gone() {
             self.shared.counters.memory_bytes -= session.accounted as u64;

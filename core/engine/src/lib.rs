@@ -24,6 +24,7 @@ pub mod time;
 pub mod timer;
 pub mod wire;
 
+mod departed;
 mod session;
 mod shared;
 

@@ -90,7 +90,10 @@ fn the_verdict_finds_repeats_disorder_and_strange_bytes() {
     half.read.pop();
     let begun = of(&[half.clone()]).expect("half a request may end a connection");
     assert!(begun.partial.contains(&1) && !begun.complete.contains(&1));
-    assert!(of(&[half.clone(), read(&client, &[1])]).unwrap_err().contains("twice"), "begun on one, sent on another");
+    assert!(
+        of(&[half.clone(), read(&client, &[1])]).unwrap_err().contains("twice"),
+        "begun on one, sent on another"
+    );
     half.read.extend(&read(&client, &[2]).read);
     assert!(of(&[half]).is_err(), "bytes behind half a request");
 

@@ -102,6 +102,11 @@ impl Client {
         self.isn
     }
 
+    /// Number of the byte after the last one that came in order.
+    pub(super) fn next(&self) -> SeqNumber {
+        self.isn + 1 + self.assembler.next_offset() as u32
+    }
+
     pub(super) const fn window(&self) -> u32 {
         self.window
     }

@@ -10,6 +10,7 @@ use crate::batch::PacketBatch;
 use crate::counters::EndReason;
 use crate::flow::{Endpoint, FlowKey};
 use crate::protocol::{ClientEnd, Exchange, Origin, Outbox, Protocol};
+use crate::seq::SeqNumber;
 use crate::shared::Shared;
 use crate::stream::{Arrival, Assembler, SegmentInfo};
 use crate::tcp::connection::Limited;
@@ -161,6 +162,16 @@ impl Session {
     /// Whether the session is over and only its connection still answers.
     pub(crate) const fn is_ended(&self) -> bool {
         self.ended.is_some()
+    }
+
+    /// Why the session is over, if it is.
+    pub(crate) const fn ended(&self) -> Option<EndReason> {
+        self.ended
+    }
+
+    /// The sequence number up to which the client's bytes are known.
+    pub(crate) fn client_next(&self) -> SeqNumber {
+        self.client.next()
     }
 
     /// Takes a captured segment of the client.
