@@ -325,14 +325,14 @@ fn a_target_that_refuses_for_a_while() {
             command.arg(rules);
             lab.host(Host::Target).output(command).map(drop)
         };
-        let load = HttpLoad { reuse: Connections::PerRequest, ..gets(10, 8_000) };
+        let load = HttpLoad { reuse: Connections::PerRequest, ..gets(10, 24_000) };
         during(
             || load.run(lab.host(Host::Client)),
             || {
-                pause(300);
+                pause(100);
                 nft("add table inet lab; add chain inet lab in { type filter hook input priority 0; }; \
                      add rule inet lab in tcp dport 8080 tcp flags & (syn | ack) == syn reject with tcp reset")?;
-                pause(500);
+                pause(200);
                 nft("delete table inet lab")
             },
         )?;
@@ -342,7 +342,7 @@ fn a_target_that_refuses_for_a_while() {
         let check = || -> Result<()> {
             let (missing, given_up) = (logs.missing()?, report.given_up()?);
             let refused = reason(report, "requests_given_up", "refused")?;
-            ensure!(refused > 0 && refused < 8_000, "{refused} were refused");
+            ensure!(refused > 0 && refused < 24_000, "{refused} were refused");
             ensure!(
                 missing == refused && given_up == refused,
                 "{missing} missing, {given_up} given up, {refused} refused"
