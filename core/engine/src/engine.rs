@@ -210,10 +210,14 @@ impl Engine {
             match self.strangers.observe(client, online, segment, now) {
                 Sighting::RequestBegins => {}
                 Sighting::Nothing => return,
-                Sighting::Skipped { first } => {
+                Sighting::Repeated => {
+                    counters.segments_repeated += 1;
+                    return;
+                }
+                Sighting::Skipped { first, reason } => {
                     // Of what was under way nobody knows how many requests it was: it counts as one.
                     counters.requests_captured += u64::from(first);
-                    counters.requests_given_up.add(EndReason::MidStream, u64::from(first));
+                    counters.requests_given_up.add(reason, u64::from(first));
                     return;
                 }
             }
@@ -385,8 +389,8 @@ impl Engine {
             session.detached = true;
             self.by_capture.remove(&session.key);
             let CaptureKey { client, online, .. } = session.key;
-            if let Some((next, acknowledged)) = session.client_numbers() {
-                self.strangers.remember(client, online, next, acknowledged, now);
+            if let (Some(numbers), Some(reason)) = (session.client_numbers(), session.ended()) {
+                self.strangers.remember(client, online, numbers, reason, now);
             }
         }
         if session.is_gone() {

@@ -13,6 +13,11 @@ const MIN_WINDOW: u32 = 65_535;
 /// Windows grow as clients read; there is no use in more than this. What lies further from the stream's end is none of it.
 const MAX_WINDOW: u32 = 16 << 20;
 
+/// A client sends its SYN again after this (RFC 6298, section 2).
+const SYN_TIMEOUT: Duration = Duration::from_secs(1);
+/// The shortest time after which today's kernels send data again.
+const DATA_TIMEOUT: Duration = Duration::from_millis(200);
+
 /// What the client's SYN offered.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Offer {
@@ -193,7 +198,10 @@ impl Client {
             // The handshake's last step acknowledges the SYN-ACK and nothing else.
             self.ack_base = Some(segment.ack);
             if let Some(syn_at) = self.syn_at.take() {
-                self.round_trip = Some(now.saturating_since(syn_at));
+                // A longer wait is not the client's distance but a loss: it would have sent its SYN again by then, or this is
+                // the first segment that arrived of several. Taken for the distance, it would slow the whole session down.
+                let limit = if segment.payload_len == 0 { SYN_TIMEOUT } else { DATA_TIMEOUT };
+                self.round_trip = Some(now.saturating_since(syn_at)).filter(|measured| *measured < limit);
             }
         }
         let scale = self.offer.window_scale.unwrap_or(0);

@@ -169,6 +169,11 @@ impl Session {
         self.ended.is_some()
     }
 
+    /// Why the session is over, if it is.
+    pub(crate) const fn ended(&self) -> Option<EndReason> {
+        self.ended
+    }
+
     /// Takes a captured segment of the client.
     pub(crate) fn on_captured(&mut self, captured: &Captured<'_>, shared: &mut Shared, now: Instant) {
         if let Some(reason) = self.ended {
