@@ -2,12 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use tcpcopy_engine::batch::PacketBatch;
+use tcpcopy_engine::config::Pace;
 use tcpcopy_engine::counters::Counters;
 use tcpcopy_engine::flow::{Endpoint, FlowKey};
 use tcpcopy_engine::mapping::{MappingOptions, Transfer};
 use tcpcopy_engine::protocol::{TransparentFactory, WaitPolicy};
 use tcpcopy_engine::seq::SeqNumber;
-use tcpcopy_engine::time::Instant;
+use tcpcopy_engine::time::{Duration, Instant};
 use tcpcopy_engine::wire::link::LinkType;
 use tcpcopy_engine::wire::packet::{self, OutgoingSegment};
 use tcpcopy_engine::wire::tcp::{TcpFlags, TcpOptions};
@@ -53,7 +54,9 @@ fn replay(stamps: [u64; 7]) -> (Vec<u8>, Counters) {
     let transfers = vec![Transfer { online: None, online_port: 80, target }];
     let mapping = MappingOptions { transfers, ..MappingOptions::default() };
     let factory = TransparentFactory { policy: WaitPolicy::LikeClient };
-    let mut engine = Engine::new(EngineConfig::new(mapping), Box::new(factory), start);
+    // Replies are not delayed: what is looked at is the clock of the capture alone.
+    let config = EngineConfig { pace: Pace::Fixed(Duration::ZERO), ..EngineConfig::new(mapping) };
+    let mut engine = Engine::new(config, Box::new(factory), start);
     let mut sent = Vec::new();
     let mut now = 1_000;
     let mut stamps = stamps.into_iter();
