@@ -59,7 +59,7 @@ pub struct LabOptions {
 pub struct Lab {
     hosts: [RunningHost; 4],
     // Declared after the hosts, so dropped after them: a link's two ends go together.
-    _wire: Namespace,
+    wire: Namespace,
     folder: PathBuf,
     _lock: File,
 }
@@ -85,7 +85,7 @@ impl Lab {
         };
         let hosts = [host(Host::Client)?, host(Host::Online)?, host(Host::Target)?, host(Host::Assistant)?];
         connect(&wire, &hosts).context("connecting the hosts")?;
-        let lab = Self { hosts, _wire: wire, folder, _lock: lock };
+        let lab = Self { hosts, wire, folder, _lock: lock };
         if options.target_routes == TargetRoutes::ViaAssistant {
             lab.route_clients_to_assistant()?;
         }
@@ -95,6 +95,19 @@ impl Lab {
     /// One of the hosts.
     pub fn host(&self, host: Host) -> &RunningHost {
         &self.hosts[host as usize]
+    }
+
+    /// Where the bridge is; its ports have the hosts' names.
+    pub(crate) fn wire(&self) -> &Namespace {
+        &self.wire
+    }
+
+    /// Makes the hosts send segments as they would be on a real wire, not many at once as links inside one kernel can.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn send_plain_segments(&self) -> Result<()> {
+        self.hosts.iter().try_for_each(|host| host.ip("link set dev eth0 gso_max_segs 1"))
     }
 
     /// A folder for the lab's files. It is removed with the lab, unless a test fails.

@@ -17,6 +17,7 @@ pub mod case;
 pub mod host;
 pub mod http;
 pub mod httpd;
+pub mod impair;
 pub mod lab;
 pub mod load;
 pub mod namespace;

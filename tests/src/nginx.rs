@@ -27,6 +27,15 @@ impl Nginx {
     /// # Errors
     /// When it is not installed or does not start.
     pub fn start(host: &RunningHost, port: u16) -> Result<Self> {
+        Self::closing_after(host, port, 100_000_000)
+    }
+
+    /// As [`Nginx::start`], one that closes each connection after so many requests. Started again at the same place, it goes
+    /// on with the access log of the one before.
+    ///
+    /// # Errors
+    /// As [`Nginx::start`].
+    pub fn closing_after(host: &RunningHost, port: u16, requests: u32) -> Result<Self> {
         let folder = host.folder().join(format!("nginx-{}-{port}", host.role().name()));
         let files = folder.join("files");
         fs::create_dir_all(&files)?;
@@ -34,7 +43,7 @@ impl Nginx {
         fs::write(files.join("large.bin"), vec![b'l'; 100_000])?;
         let access_log = folder.join("access.log");
         let config = folder.join("nginx.conf");
-        fs::write(&config, configuration(&folder.display().to_string(), port))?;
+        fs::write(&config, configuration(&folder.display().to_string(), port, requests))?;
         let mut command = Command::new(tools::NGINX.require()?);
         command.arg("-p").arg(&folder).arg("-c").arg(&config);
         // Before it reads its configuration it would write to a log in /var.
@@ -68,7 +77,7 @@ impl Nginx {
     }
 }
 
-fn configuration(folder: &str, port: u16) -> String {
+fn configuration(folder: &str, port: u16, requests: u32) -> String {
     // One process in the foreground, which our guard can end; `user root` because a user namespace may have no other user.
     format!(
         "daemon off; master_process off; worker_processes 1; user root;
@@ -79,7 +88,7 @@ http {{
   access_log {folder}/access.log lab;
   client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
   uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
-  keepalive_requests 100000000; keepalive_timeout 600; sendfile on; tcp_nodelay on;
+  keepalive_requests {requests}; keepalive_timeout 600; sendfile on; tcp_nodelay on;
   server {{ listen {port} backlog=4096; listen [::]:{port} backlog=4096; root {folder}/files; }}
 }}
 "

@@ -64,7 +64,7 @@ impl RawSegment {
 }
 
 /// The checksum of RFC 9293, section 3.1, over the pseudo header and `tcp`, whose own field is 0.
-fn checksum(from: Ipv4Addr, to: Ipv4Addr, tcp: &[u8]) -> u16 {
+pub(crate) fn checksum(from: Ipv4Addr, to: Ipv4Addr, tcp: &[u8]) -> u16 {
     let length = (tcp.len() as u16).to_be_bytes();
     let bytes = [&from.octets()[..], &to.octets(), &[0, 6], &length, tcp].concat();
     let word = |pair: &[u8]| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0));

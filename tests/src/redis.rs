@@ -148,8 +148,9 @@ impl<'lab> RedisServer<'lab> {
             "no",
         ]);
         command.args([
+            // As many as it has files for, if those are fewer.
             "--maxclients",
-            "4000",
+            "30000",
             "--tcp-backlog",
             "4096",
             "--daemonize",

@@ -31,9 +31,32 @@ enum Task {
     Test(test::Args),
     /// Measure CPU time and memory per request, and beside it those of a bare forwarder
     Bench(bench::Args),
+    /// Simulate sessions against another TCP stack over a bad network: `--seeds 0..1000`, `--trace` for one
+    Simulate {
+        /// What `simulate` takes
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
     /// Play with the four hosts
     #[command(subcommand)]
     Lab(lab::Command),
+}
+
+fn simulate(words: &[String]) -> anyhow::Result<ExitCode> {
+    let mut command = cargo::cargo(&[
+        "run",
+        "--quiet",
+        "--release",
+        "--package",
+        "tcpcopy-simulation",
+        "--bin",
+        "simulate",
+        "--",
+    ]);
+    command.args(words);
+    let status = command.status()?;
+    // It has said itself which seeds failed.
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn main() -> ExitCode {
@@ -44,6 +67,7 @@ fn main() -> ExitCode {
         Task::Demo => demo::run(),
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Simulate { words } => simulate(&words),
         Task::Lab(command) => lab::run(command),
     };
     match result {

@@ -135,6 +135,11 @@ impl ByReason {
         self.0[reason as usize] += n;
     }
 
+    /// Takes `n` back that were added under `reason`.
+    pub const fn take_back(&mut self, reason: EndReason, n: u64) {
+        self.0[reason as usize] = self.0[reason as usize].saturating_sub(n);
+    }
+
     /// The number under `reason`.
     pub const fn get(&self, reason: EndReason) -> u64 {
         self.0[reason as usize]
@@ -190,13 +195,14 @@ counters! {
     bytes_captured,
     /// Captured packets that are not TCP, or to no server named in `-x`.
     packets_ignored,
-    /// Captured packets that are not what their headers say (lengths, options).
+    /// Captured packets that are not what their headers say (lengths, options), or have flags that make no sense together.
     packets_malformed,
     /// IP fragments captured.
     fragments,
     /// IP fragments dropped because the rest never came, or because too many were waiting.
     fragments_dropped,
-    /// Client segments that carried nothing new (retransmits, overlaps, keep-alive probes).
+    /// Client segments that carried nothing new (retransmits, overlaps, keep-alive probes), or lie in no window of their
+    /// connection.
     segments_repeated,
     /// Client segments that came before an earlier one, and were put in order.
     segments_reordered,

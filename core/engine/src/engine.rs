@@ -120,6 +120,11 @@ impl Engine {
             self.shared.counters.packets_malformed += 1;
             return;
         };
+        if segment.flags.contains(TcpFlags::SYN) && segment.flags.intersects(TcpFlags::RST | TcpFlags::FIN) {
+            // It opens no connection anywhere, and ends none.
+            self.shared.counters.packets_malformed += 1;
+            return;
+        }
         let client = Endpoint::new(packet.source, segment.source_port);
         let online = Endpoint::new(packet.destination, segment.destination_port);
         let captured = Captured {
@@ -205,10 +210,14 @@ impl Engine {
             match self.strangers.observe(client, online, segment, now) {
                 Sighting::RequestBegins => {}
                 Sighting::Nothing => return,
-                Sighting::Skipped { first } => {
+                Sighting::Repeated => {
+                    counters.segments_repeated += 1;
+                    return;
+                }
+                Sighting::Skipped { first, reason } => {
                     // Of what was under way nobody knows how many requests it was: it counts as one.
                     counters.requests_captured += u64::from(first);
-                    counters.requests_given_up.add(EndReason::MidStream, u64::from(first));
+                    counters.requests_given_up.add(reason, u64::from(first));
                     return;
                 }
             }
@@ -379,6 +388,10 @@ impl Engine {
         if session.is_ended() && !session.detached {
             session.detached = true;
             self.by_capture.remove(&session.key);
+            let CaptureKey { client, online, .. } = session.key;
+            if let (Some(numbers), Some(reason)) = (session.client_numbers(), session.ended()) {
+                self.strangers.remember(client, online, numbers, reason, now);
+            }
         }
         if session.is_gone() {
             self.shared.counters.memory_bytes -= session.accounted as u64;

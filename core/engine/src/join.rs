@@ -3,6 +3,7 @@
 //! Owns what little is remembered of them until a request seems to begin: the client's next sequence number, and how much of
 //! the response it had read. A request begins where a client that had read more of the response sends again.
 
+use crate::counters::EndReason;
 use crate::flow::{Endpoint, FlowMap};
 use crate::seq::SeqNumber;
 use crate::time::{Duration, Instant};
@@ -20,6 +21,8 @@ struct Stranger {
     ready: bool,
     /// Whether request bytes of it were skipped before.
     skipped: bool,
+    /// Why the session that knew it up to here ended, if there was one.
+    known: Option<EndReason>,
     seen: Instant,
 }
 
@@ -34,7 +37,11 @@ pub enum Sighting {
     Skipped {
         /// Whether it is the first such segment of its connection.
         first: bool,
+        /// What they are lost to: the end of the session that knew the connection, or that there was none.
+        reason: EndReason,
     },
+    /// Nothing that a session has not seen before.
+    Repeated,
 }
 
 /// Connections first seen in the middle and not joined yet, by client and online endpoint.
@@ -54,6 +61,14 @@ impl Strangers {
     ) -> Sighting {
         let key = (client, online);
         let ends = segment.flags.contains(TcpFlags::FIN);
+        if segment.payload_len > 0 || ends {
+            let end = segment.seq + segment.payload_len as u32;
+            let seen_before = |s: &&mut Stranger| s.known.is_some() && !end.is_after(s.next);
+            if let Some(stranger) = self.table.get_mut(&key).filter(seen_before) {
+                stranger.seen = now;
+                return Sighting::Repeated;
+            }
+        }
         let says_nothing = segment.flags.contains(TcpFlags::RST) || !segment.flags.contains(TcpFlags::ACK);
         if says_nothing || (ends && segment.payload_len == 0) {
             self.table.remove(&key);
@@ -65,10 +80,20 @@ impl Strangers {
         let Some(stranger) = self.table.get_mut(&key) else {
             self.make_room(now);
             let ready = len == 0;
-            let stranger =
-                Stranger { next: end, acknowledged: segment.ack, ready, skipped: !ready, seen: now };
+            let stranger = Stranger {
+                next: end,
+                acknowledged: segment.ack,
+                ready,
+                skipped: !ready,
+                known: None,
+                seen: now,
+            };
             self.table.insert(key, stranger);
-            return if ready { Sighting::Nothing } else { Sighting::Skipped { first: true } };
+            return if ready {
+                Sighting::Nothing
+            } else {
+                Sighting::Skipped { first: true, reason: EndReason::MidStream }
+            };
         };
         stranger.seen = now;
         let reads = segment.ack.is_after(stranger.acknowledged);
@@ -85,13 +110,30 @@ impl Strangers {
             return Sighting::RequestBegins;
         }
         let first = !std::mem::replace(&mut stranger.skipped, true);
+        let reason = stranger.known.unwrap_or(EndReason::MidStream);
         if end.is_after(stranger.next) {
             *stranger = Stranger { next: end, acknowledged: segment.ack, ready: false, ..*stranger };
         }
         if ends {
             self.table.remove(&key);
         }
-        Sighting::Skipped { first }
+        Sighting::Skipped { first, reason }
+    }
+
+    /// Remembers a connection whose session is over: its client's next sequence number and last acknowledgement, and why. What
+    /// comes of it again, late, is no request; what is new is lost to the same reason until it can be joined.
+    pub fn remember(
+        &mut self,
+        client: Endpoint,
+        online: Endpoint,
+        (next, acknowledged): (SeqNumber, SeqNumber),
+        reason: EndReason,
+        now: Instant,
+    ) {
+        self.make_room(now);
+        let stranger =
+            Stranger { next, acknowledged, ready: false, skipped: false, known: Some(reason), seen: now };
+        self.table.insert((client, online), stranger);
     }
 
     /// Forgets a connection, because a session took it over.
@@ -137,8 +179,14 @@ mod tests {
     #[test]
     fn a_request_begins_after_something_was_read() {
         let mut s = Strangers::default();
-        assert_eq!(observe(&mut s, 100, 500, b"tail"), Sighting::Skipped { first: true });
-        assert_eq!(observe(&mut s, 104, 500, b"more"), Sighting::Skipped { first: false });
+        assert_eq!(
+            observe(&mut s, 100, 500, b"tail"),
+            Sighting::Skipped { first: true, reason: EndReason::MidStream }
+        );
+        assert_eq!(
+            observe(&mut s, 104, 500, b"more"),
+            Sighting::Skipped { first: false, reason: EndReason::MidStream }
+        );
         assert_eq!(observe(&mut s, 108, 600, b"GET"), Sighting::RequestBegins);
     }
 
@@ -153,7 +201,13 @@ mod tests {
     fn a_hole_before_the_segment_makes_it_unsafe() {
         let mut s = Strangers::default();
         observe(&mut s, 100, 500, b"");
-        assert_eq!(observe(&mut s, 200, 600, b"GET"), Sighting::Skipped { first: true });
-        assert_eq!(observe(&mut s, 300, 600, b"GET"), Sighting::Skipped { first: false });
+        assert_eq!(
+            observe(&mut s, 200, 600, b"GET"),
+            Sighting::Skipped { first: true, reason: EndReason::MidStream }
+        );
+        assert_eq!(
+            observe(&mut s, 300, 600, b"GET"),
+            Sighting::Skipped { first: false, reason: EndReason::MidStream }
+        );
     }
 }

@@ -7,6 +7,7 @@ mod script;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use script::grammar::Script;
+use script::proof;
 use script::run::{self, Failure};
 use script::variant::Variant;
 use std::fs;
@@ -25,7 +26,11 @@ fn main() {
         let name = file.strip_prefix(&root).unwrap_or(&file).with_extension("");
         Trial::test(name.to_string_lossy().replace('/', "::"), move || check(&file))
     });
-    libtest_mimic::run(&arguments, trials.collect()).exit();
+    let proofs = [
+        Trial::test("runner::differences_are_found", || proof::differences_are_found().map_err(Failed::from)),
+        Trial::test("runner::nonsense_is_refused", || proof::nonsense_is_refused().map_err(Failed::from)),
+    ];
+    libtest_mimic::run(&arguments, trials.chain(proofs).collect()).exit();
 }
 
 fn collect(folder: &Path, into: &mut Vec<PathBuf>) {

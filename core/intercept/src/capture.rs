@@ -71,10 +71,31 @@ pub(crate) struct Capture {
     extent: Extent,
     reassembler: Reassembler,
     saw_fragment: bool,
-    /// Frames up to here were seen by the source before this one.
-    skip_until_nanos: u64,
+    /// What the source before this one has seen too.
+    overlap: Option<Overlap>,
     /// Statistics of sources that were replaced.
     former: CaptureStatistics,
+}
+
+/// How long frames that two sources saw can be waiting in the newer one.
+const OVERLAP: Duration = Duration::from_secs(2);
+
+/// Frames that the source before saw as well. It has an end by a clock that nobody sets: when the clock that frames are stamped
+/// with is set back, all new frames look as old as those.
+#[derive(Clone, Copy, Debug)]
+struct Overlap {
+    until_nanos: u64,
+    over_at: Instant,
+}
+
+impl Overlap {
+    const fn has_seen(&self, captured_at_nanos: u64) -> bool {
+        captured_at_nanos <= self.until_nanos
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        self.over_at <= now
+    }
 }
 
 struct SourceOptions {
@@ -101,7 +122,7 @@ impl Capture {
             extent: Extent::Headers,
             reassembler: Reassembler::new(8 * 1024 * 1024, 1024, Duration::from_secs(5)),
             saw_fragment: false,
-            skip_until_nanos: 0,
+            overlap: None,
             former: CaptureStatistics::default(),
         })
     }
@@ -130,11 +151,12 @@ impl Capture {
         now: Instant,
         each: &mut dyn FnMut(CapturedReply<'_>),
     ) -> anyhow::Result<DrainOutcome> {
-        let Self { source, reassembler, saw_fragment, skip_until_nanos, .. } = self;
+        let Self { source, reassembler, saw_fragment, overlap, .. } = self;
+        overlap.take_if(|overlap| overlap.is_over(now));
         let mut unusable = 0;
         let frames = source
             .drain(limit, &mut |frame| {
-                if frame.captured_at_nanos <= *skip_until_nanos {
+                if overlap.as_ref().is_some_and(|overlap| overlap.has_seen(frame.captured_at_nanos)) {
                     return;
                 }
                 if !take_frame(&frame, reassembler, saw_fragment, now, each) {
@@ -167,7 +189,7 @@ impl Capture {
             }
         };
         tracing::info!("capturing whole packets from now on");
-        let mut last = self.skip_until_nanos;
+        let mut last = 0;
         let Self { source, reassembler, saw_fragment, .. } = self;
         let mut unusable = 0;
         let frames = source
@@ -179,7 +201,7 @@ impl Capture {
             })
             .context("capture stopped")?;
         self.former.merge(self.source.statistics());
-        self.skip_until_nanos = last;
+        self.overlap = Some(Overlap { until_nanos: last, over_at: now + OVERLAP });
         self.source = wide;
         self.extent = Extent::Whole;
         Ok(DrainOutcome { frames, unusable })
@@ -341,6 +363,14 @@ fn take_packet(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn frames_are_skipped_for_a_while_only_even_if_the_clock_is_set_back() {
+        let overlap = Overlap { until_nanos: 1_000, over_at: Instant::from_millis(500) };
+        assert!(overlap.has_seen(1_000) && !overlap.has_seen(1_001));
+        assert!(!overlap.is_over(Instant::from_millis(499)));
+        assert!(overlap.is_over(Instant::from_millis(500)));
+    }
 
     #[test]
     fn the_default_filter_compiles_and_leaves_out_only_our_own_port() {

@@ -2,9 +2,11 @@
 //!
 //! Owns the syntax and what makes an entry impossible; which entry a packet belongs to is the engine's to say.
 //!
-//!     list     = transfer *( "," transfer )
-//!     transfer = [ address ":" ] port [ "@" mac ] "-" address ":" port [ "@" mac ]
-//!     address  = IPv4 | "[" IPv6 "]"
+//! ```text
+//! list     = transfer *( "," transfer )
+//! transfer = [ address ":" ] port [ "@" mac ] "-" address ":" port [ "@" mac ]
+//! address  = IPv4 | "[" IPv6 "]"
+//! ```
 
 use nom::branch::alt;
 use nom::bytes::complete::{take_while, take_while1};

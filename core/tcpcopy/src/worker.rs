@@ -27,6 +27,8 @@ use tcpcopy_relay::{RelayClients, RelayEvent, ServerStatistics};
 const LONGEST_NAP: Duration = Duration::from_micros(80);
 /// Longest sleep: the loop looks at its orders at least this often.
 const LONGEST_SLEEP: Duration = Duration::from_millis(250);
+/// How long the ring is emptied at most when the capture ends.
+const LONGEST_DRAIN: Duration = Duration::from_millis(250);
 /// Packets taken from the capture in one turn.
 const CAPTURE_BATCH: usize = 512;
 /// Packets sent in one turn.
@@ -164,7 +166,14 @@ impl Worker {
     /// When the capture has failed.
     pub fn drain(&mut self) -> Result<(), CaptureError> {
         if self.order == Order::Replay {
-            while self.capture(clock::monotonic(), CAPTURE_BATCH)? == CAPTURE_BATCH {}
+            // What comes in the meantime belongs to the time after the end.
+            let end = clock::monotonic() + LONGEST_DRAIN;
+            loop {
+                let now = clock::monotonic();
+                if self.capture(now, CAPTURE_BATCH)? < CAPTURE_BATCH || now >= end {
+                    break;
+                }
+            }
             self.order = Order::Drain;
         }
         Ok(())

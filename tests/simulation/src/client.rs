@@ -62,6 +62,8 @@ pub struct Client {
     pub beheaded: bool,
     /// Whether its FIN or reset was captured.
     pub end_captured: bool,
+    /// Where the first captured sequence number lies; the stream's start when the SYN was captured.
+    pub first_number: usize,
     /// How far the sequence numbers reach that were captured.
     pub last_number: usize,
     /// Stream bytes that were never captured, or first in part only.
@@ -114,7 +116,7 @@ impl Client {
         let near_wrap = |rng: &mut Rng| match rng.between(0, 3) {
             0 => u32::MAX - rng.between(0, 5000) as u32,
             1 => 0x7fff_ffff - rng.between(0, 5000) as u32,
-            _ => rng.next() as u32,
+            _ => rng.any() as u32,
         };
         let isn = SeqNumber(near_wrap(rng));
         let online_isn = SeqNumber(near_wrap(rng));
@@ -130,7 +132,7 @@ impl Client {
             window_scale: if rng.chance(800) { Some(rng.between(0, 10) as u8) } else { None },
             timestamps: rng.chance(600),
             sack: rng.chance(700),
-            clock_offset: rng.next() as u32,
+            clock_offset: rng.any() as u32,
             now: start,
             round_trip: rng.magnitude(20, 80_000) * MICRO,
             acked: 0,
@@ -311,6 +313,9 @@ impl Script<'_> {
         // What came again is known, but the engine does not wait for that.
         lost.extend(cut.iter().map(|s| s.bytes.clone()));
         let last_number = seen.iter().chain(&cut).map(|s| s.bytes.end).max().unwrap_or(0);
+        // Without the SYN it is request bytes that show where the stream is.
+        let with_bytes = seen.iter().chain(&cut).filter(|s| !s.bytes.is_empty()).map(|s| s.bytes.start).min();
+        let first_number = if beheaded { with_bytes.unwrap_or(self.stream.len()) } else { 0 };
         let end_captured = seen.iter().any(|s| s.flags.intersects(TcpFlags::FIN | TcpFlags::RST));
         let mut packets: Vec<CapturedPacket> = seen.iter().map(|s| self.packet(s)).collect();
         for segment in &cut {
@@ -328,6 +333,7 @@ impl Script<'_> {
             ending,
             beheaded,
             end_captured,
+            first_number,
             last_number,
             lost,
             packets,

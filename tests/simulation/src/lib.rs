@@ -5,6 +5,7 @@
 //! packets. Leaves the engine's rules to the engine; nothing here looks into a session.
 #![forbid(unsafe_code)]
 
+pub mod captures;
 pub mod client;
 pub mod intercept;
 pub mod network;

@@ -74,6 +74,8 @@ pub enum ServerKind {
         /// With a reset instead of a FIN.
         with_reset: bool,
     },
+    /// Reads whatever comes, and answers nothing.
+    Sink,
     /// Refuses so many connections in a thousand.
     Refuses(u64),
 }
@@ -129,11 +131,11 @@ pub struct Profile {
 impl Profile {
     /// The profile of a seed.
     pub fn new(seed: u64, rng: &mut Rng) -> Self {
-        let crowd = seed % 50 == 7;
+        let crowd = seed % 10 == 7;
         let quality = rng.pick(&[Quality::Perfect, Quality::Usual, Quality::Usual, Quality::Rough]);
         let exact = rng.chance(400);
         let servers = (0..rng.between(1, 3)).map(|_| server(rng)).collect();
-        let few = rng.magnitude(1, 24) as u32;
+        let few = rng.magnitude(1, 60) as u32;
         let bulky = !crowd && rng.chance(250);
         Self {
             clients: if crowd { rng.between(150, 400) as u32 } else { few },

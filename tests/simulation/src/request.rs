@@ -40,7 +40,7 @@ impl Header {
         }
         let mut bytes = Rng::new(u64::from(self.client) << 32 | u64::from(self.number));
         while out.len() < start + self.len as usize {
-            out.extend(bytes.next().to_ne_bytes());
+            out.extend(bytes.any().to_ne_bytes());
         }
         out.truncate(start + self.len as usize);
     }

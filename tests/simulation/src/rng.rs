@@ -12,11 +12,11 @@ impl Rng {
 
     /// A generator of its own for one part of the run, so that a change in one part leaves the others alone.
     pub fn fork(&mut self) -> Self {
-        Self(self.next())
+        Self(self.any())
     }
 
     /// Any number.
-    pub fn next(&mut self) -> u64 {
+    pub fn any(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -26,7 +26,7 @@ impl Rng {
 
     /// A number from `low` up to and including `high`.
     pub fn between(&mut self, low: u64, high: u64) -> u64 {
-        low + self.next() % (high - low + 1)
+        low + self.any() % (high - low + 1)
     }
 
     /// Like [`Rng::between`], but every order of magnitude is as likely as any other.
@@ -39,11 +39,11 @@ impl Rng {
 
     /// Whether something happens that happens `per_mille` times in a thousand.
     pub fn chance(&mut self, per_mille: u64) -> bool {
-        self.next() % 1000 < per_mille
+        self.any() % 1000 < per_mille
     }
 
     /// One of `choices`, which must not be empty.
     pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
-        choices[(self.next() % choices.len() as u64) as usize]
+        choices[(self.any() % choices.len() as u64) as usize]
     }
 }

@@ -233,7 +233,11 @@ impl Application {
     }
 
     fn parse(&mut self, kind: ServerKind, read: &[u8], now: u64) {
-        while !self.confused && !self.closing && read.len() >= self.parsed + HEADER_LEN {
+        while kind != ServerKind::Sink
+            && !self.confused
+            && !self.closing
+            && read.len() >= self.parsed + HEADER_LEN
+        {
             let Some(header) = Header::parse(&read[self.parsed..]) else {
                 // The verdict tells what this means; nothing more is answered.
                 self.confused = true;

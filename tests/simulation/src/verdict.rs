@@ -15,10 +15,13 @@ use tcpcopy_engine::counters::EndReason;
 /// SYNs that the engine sends before it gives a connection up.
 const SYN_TRIES: u32 = 5;
 
+/// Turns before a gap that may still be under way when half a request of the gap's turn breaks their connection.
+const UNDER_WAY: u32 = 4;
+
 /// Adds what is wrong with a run that has ended to `world.violations`.
 pub fn check(world: &mut World) {
     let mut violations = Vec::new();
-    let mut missing_clients = 0;
+    let mut missing_clients = Vec::new();
     let mut possible: BTreeSet<EndReason> = BTreeSet::from([EndReason::Completed]);
     let counters = *world.counters();
     let by_client = connections(world);
@@ -38,7 +41,7 @@ pub fn check(world: &mut World) {
         if missing.is_empty() || delivered.unread {
             continue;
         }
-        missing_clients += 1;
+        missing_clients.push(number);
         if !reasons.iter().any(|reason| counters.requests_given_up.get(*reason) > 0) {
             violations.push(format!(
                 "client {number} ({}): requests {missing:?} of {} never arrived; none of {reasons:?} was given as a reason",
@@ -53,9 +56,9 @@ pub fn check(world: &mut World) {
             ));
         }
     }
-    if missing_clients > counters.requests_given_up.total() {
+    if missing_clients.len() as u64 > counters.requests_given_up.total() {
         violations.push(format!(
-            "{missing_clients} clients miss requests, {} requests were given up",
+            "clients {missing_clients:?} miss requests, {} requests were given up",
             counters.requests_given_up.total()
         ));
     }
@@ -99,8 +102,8 @@ fn reasons(world: &World, client: &Client) -> BTreeSet<EndReason> {
         reasons.insert(EndReason::Idle);
     }
     let faults = world.profile.capture;
-    if faults.repeat + faults.retransmit > 0 {
-        // A segment captured again after its session's end looks like one of a connection that began before the capture.
+    if faults.repeat + faults.retransmit + faults.reorder + faults.resent > 0 {
+        // A segment captured, perhaps again, after its session's end looks like one of a connection that began before the capture.
         reasons.insert(EndReason::MidStream);
     }
     match world.profile.servers[client.server] {
@@ -118,10 +121,11 @@ fn reasons(world: &World, client: &Client) -> BTreeSet<EndReason> {
     reasons
 }
 
-/// Whether anything captured tells that there was a request `n`: no number behind the last byte captured does when all that
-/// came later was lost too.
+/// Whether anything captured tells that there was a request `n`: not when all that was captured came after it, or ended within
+/// it: then nobody knows that there was more.
 fn is_knowable(client: &Client, n: usize) -> bool {
-    client.requests[n].bytes.start < client.last_number
+    let bytes = &client.requests[n].bytes;
+    bytes.end <= client.last_number && bytes.end > client.first_number
 }
 
 /// Whether request `n` may be missing: when bytes were never captured, only those near them.
@@ -140,13 +144,13 @@ fn may_miss(client: &Client, n: usize, reasons: &BTreeSet<EndReason>) -> bool {
         return true;
     }
     let turn = client.requests[n].turn;
-    if client.beheaded && turn <= 1 {
+    if client.beheaded && turn <= 3 {
         // Until the client is seen between two requests.
         return true;
     }
     client.lost.iter().any(|gap| {
         let mut near = client.requests.iter().filter(|r| r.bytes.start < gap.end && gap.start < r.bytes.end);
-        near.any(|r| turn + 1 >= r.turn && turn <= r.turn + 1)
+        near.any(|r| turn + UNDER_WAY >= r.turn && turn <= r.turn + 1)
     })
 }
 

@@ -76,7 +76,7 @@ pub struct World {
     pub trace: Trace,
     /// What went wrong while it ran.
     pub violations: Vec<String>,
-    /// SYNs and SYN-ACKs that the network lost, for each client's address.
+    /// SYNs, SYN-ACKs and resets that the network lost, for each client's address.
     pub handshakes_lost: BTreeMap<std::net::IpAddr, u32>,
     /// Clients that the network lost a target's reset of.
     pub resets_lost: BTreeSet<std::net::IpAddr>,
@@ -110,7 +110,7 @@ impl World {
         config.keepalive_timeout = KEEPALIVE_TIMEOUT;
         config.mss = rng.pick(&[1460, 1460, 8960, 536]);
         config.mtu = rng.pick(&[1500, 1500, 9000, 1300]);
-        config.seed = rng.next();
+        config.seed = rng.any();
         if let Some(pace) = profile.pace {
             config.pace = Pace::Fixed(pace);
         }
@@ -118,7 +118,7 @@ impl World {
         let mut clients_rng = rng.fork();
         let clients: Vec<Client> = (0..profile.clients)
             .map(|number| {
-                let server = clients_rng.next() as usize % profile.servers.len();
+                let server = clients_rng.any() as usize % profile.servers.len();
                 let (online, _) = endpoints(server, clients_rng.pick(&[4, 6]));
                 let greeting = match profile.servers[server] {
                     ServerKind::Greets(len) => len,
@@ -291,7 +291,8 @@ impl World {
         if arrivals[0].is_some() {
             return;
         }
-        if flags.contains(TcpFlags::SYN) {
+        // A SYN, or either answer to it.
+        if flags.intersects(TcpFlags::SYN | TcpFlags::RST) {
             *self.handshakes_lost.entry(flow.client.addr).or_default() += 1;
         }
         if flags.contains(TcpFlags::RST) {
@@ -330,7 +331,7 @@ impl World {
             receive_buffer,
             nagle: rng.chance(300),
             timestamps: rng.chance(500),
-            seed: rng.next(),
+            seed: rng.any(),
         };
         let number = self.servers.len();
         self.servers.push(Server::new(flow, kind, options, self.now / 1000));

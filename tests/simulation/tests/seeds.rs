@@ -23,7 +23,7 @@ fn run_seeds(seeds: Range<u64>) {
     }
     panic!(
         "seeds {failed:?} failed. Seed {first}: {}\n{}\nall packets: \
-         cargo run -p tcpcopy-simulation --bin simulate -- --seeds {first} --trace",
+         cargo run -p tcpcopy-simulation --bin simulate -- --seeds {first}",
         outcome.summary,
         outcome.violations.join("\n")
     );

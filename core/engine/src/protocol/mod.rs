@@ -5,9 +5,11 @@
 //! third way.
 
 mod exchange;
+mod outbox;
 mod transparent;
 
-pub use exchange::{Exchange, Outbox};
+pub use exchange::Exchange;
+pub use outbox::Outbox;
 pub use transparent::{Transparent, TransparentFactory, WaitPolicy};
 
 use crate::counters::EndReason;

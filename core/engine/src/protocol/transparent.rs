@@ -13,6 +13,7 @@ use crate::protocol::Origin;
 use crate::stream::SegmentInfo;
 use crate::tcp::sender::Boundary;
 use crate::time::{Duration, Instant};
+use smallvec::SmallVec;
 use std::collections::VecDeque;
 
 /// Shortest silence that ends a response: below it, two segments of one response may lie apart by mere scheduling.
@@ -42,7 +43,7 @@ struct Turn {
     /// Whether the client had read more than at the turn before.
     waits: bool,
     /// Pieces captured so far: length, and whether a write of the client ended there.
-    pieces: VecDeque<(u32, bool)>,
+    pieces: SmallVec<[(u32, bool); 2]>,
     /// Given up, perhaps before any byte of it was known.
     void: bool,
 }
@@ -152,7 +153,7 @@ impl Transparent {
     /// Starts a turn, whose first byte is the captured one at `offset`, of a client that had read `acknowledged` bytes.
     fn begin_turn(&mut self, acknowledged: u64, offset: u64, exchange: &mut Exchange<'_>) {
         let waits = acknowledged > self.last_acknowledged;
-        self.held.push_back(Turn { acknowledged, waits, pieces: VecDeque::new(), void: false });
+        self.held.push_back(Turn { acknowledged, waits, pieces: SmallVec::new(), void: false });
         self.seeking = None;
         self.tail_released = false;
         self.writes_in_turn = 0;
@@ -266,7 +267,7 @@ impl Protocol for Transparent {
             return exchange.drop_bytes(len);
         }
         if let Some(turn) = self.held.back_mut() {
-            turn.pieces.push_back((len as u32, info.pushed));
+            turn.pieces.push((len as u32, info.pushed));
         }
         if self.held.len() == 1 {
             self.release_held(exchange);

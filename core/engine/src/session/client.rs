@@ -10,8 +10,13 @@ use crate::wire::tcp::{TcpFlags, TcpSegment};
 const ASSUMED_WINDOW_SCALE: u8 = 7;
 /// Window announced at least, whatever the client's was: the replayer reads everything at once.
 const MIN_WINDOW: u32 = 65_535;
-/// Windows grow as clients read; there is no use in more than this.
+/// Windows grow as clients read; there is no use in more than this. What lies further from the stream's end is none of it.
 const MAX_WINDOW: u32 = 16 << 20;
+
+/// A client sends its SYN again after this (RFC 6298, section 2).
+const SYN_TIMEOUT: Duration = Duration::from_secs(1);
+/// The shortest time after which today's kernels send data again.
+const DATA_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// What the client's SYN offered.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +46,8 @@ pub(super) struct Client {
     sent: u64,
     /// When the oldest missing byte was first missed.
     pub(super) gap_since: Option<Instant>,
+    /// Which byte that is.
+    gap_at: u64,
 }
 
 /// What a captured segment meant.
@@ -95,11 +102,18 @@ impl Client {
             end_reported: false,
             sent: 0,
             gap_since: None,
+            gap_at: 0,
         }
     }
 
     pub(super) const fn isn(&self) -> SeqNumber {
         self.isn
+    }
+
+    /// The client's next sequence number, and the last that it acknowledged, once it has.
+    pub(super) fn numbers(&self) -> Option<(SeqNumber, SeqNumber)> {
+        let next = self.isn + 1 + self.assembler.next_offset() as u32;
+        self.ack_base.map(|base| (next, base + self.acknowledged as u32))
     }
 
     pub(super) const fn window(&self) -> u32 {
@@ -148,12 +162,17 @@ impl Client {
         deliver: impl FnMut(&[u8], SegmentInfo),
     ) -> Taken {
         let is_syn = segment.flags.contains(TcpFlags::SYN);
-        if segment.flags.contains(TcpFlags::ACK) {
-            self.note_acknowledgement(segment, now);
-        }
         let first_number = if is_syn { segment.seq + 1 } else { segment.seq };
         let next = self.assembler.next_offset();
         let offset = first_number.unwrap(self.isn + 1 + next as u32, next);
+        if offset.abs_diff(next as i64) > u64::from(MAX_WINDOW) {
+            // In no window of this connection: of one before it, or made up, and nothing to the online server either
+            // (RFC 9293, section 3.10.7.4).
+            return Taken { arrival: Some(Arrival::Repeated), ended: None };
+        }
+        if segment.flags.contains(TcpFlags::ACK) {
+            self.note_acknowledgement(segment, now);
+        }
         let info = self.info_of(segment, captured_at_nanos);
         self.note_end(segment, offset);
         if segment.payload_len == 0 && !is_syn && !segment.flags.contains(TcpFlags::RST) {
@@ -179,7 +198,10 @@ impl Client {
             // The handshake's last step acknowledges the SYN-ACK and nothing else.
             self.ack_base = Some(segment.ack);
             if let Some(syn_at) = self.syn_at.take() {
-                self.round_trip = Some(now.saturating_since(syn_at));
+                // A longer wait is not the client's distance but a loss: it would have sent its SYN again by then, or this is
+                // the first segment that arrived of several. Taken for the distance, it would slow the whole session down.
+                let limit = if segment.payload_len == 0 { SYN_TIMEOUT } else { DATA_TIMEOUT };
+                self.round_trip = Some(now.saturating_since(syn_at)).filter(|measured| *measured < limit);
             }
         }
         let scale = self.offer.window_scale.unwrap_or(0);
@@ -216,8 +238,9 @@ impl Client {
         let missing = self.assembler.has_gap() || ahead;
         if !missing {
             self.gap_since = None;
-        } else if self.gap_since.is_none() {
+        } else if self.gap_since.is_none() || self.gap_at != next {
             self.gap_since = Some(now);
+            self.gap_at = next;
         }
     }
 

@@ -10,6 +10,7 @@ use crate::batch::PacketBatch;
 use crate::counters::EndReason;
 use crate::flow::{Endpoint, FlowKey};
 use crate::protocol::{ClientEnd, Exchange, Origin, Outbox, Protocol};
+use crate::seq::SeqNumber;
 use crate::shared::Shared;
 use crate::stream::{Arrival, Assembler, SegmentInfo};
 use crate::tcp::connection::Limited;
@@ -158,9 +159,19 @@ impl Session {
         self.client.syn_repeated();
     }
 
+    /// The client's next sequence number, and the last that it acknowledged, once it has.
+    pub(crate) fn client_numbers(&self) -> Option<(SeqNumber, SeqNumber)> {
+        self.client.numbers()
+    }
+
     /// Whether the session is over and only its connection still answers.
     pub(crate) const fn is_ended(&self) -> bool {
         self.ended.is_some()
+    }
+
+    /// Why the session is over, if it is.
+    pub(crate) const fn ended(&self) -> Option<EndReason> {
+        self.ended
     }
 
     /// Takes a captured segment of the client.
@@ -354,11 +365,8 @@ impl Session {
         let queued: usize = connections.into_iter().flatten().map(|c| c.sender().held_bytes()).sum();
         // An ended session is gone in a moment; what counts against the limit is what could be shed.
         let own = if self.is_ended() { 0 } else { SESSION_COST };
-        own + self.outbox.held_bytes()
-            + self.client.held_bytes()
-            + self.response.early_bytes()
-            + queued
-            + self.delayed_bytes
+        let streams = self.outbox.held_bytes() + self.client.held_bytes() + self.response.early_bytes();
+        own + streams + queued + self.delayed_bytes
     }
 
     /// Whether the session and its connections are gone, and nothing remembers them.

@@ -310,13 +310,20 @@ impl Session {
 
     /// The protocol asked for a fresh connection, because half a request is on this one.
     fn settle_broken(&mut self, shared: &mut Shared, now: Instant) {
-        if !self.outbox.take_breaking() {
-            return;
-        }
+        let Some(from) = self.outbox.take_breaking() else { return };
         let Some(mut connection) = self.connection.take() else {
             self.outbox.drop_given_up(&mut shared.counters);
+            self.with_protocol(shared, now, |p, exchange| p.on_connection_lost(exchange));
             return;
         };
+        if from >= connection.sender().sent() {
+            // Nothing of it is at the target: what went before may end in peace.
+            self.outbox.withdraw(&mut connection, from, &mut shared.counters);
+            self.connection = Some(connection);
+            // What waited for its answer waits for nothing now.
+            self.with_protocol(shared, now, |p, exchange| p.on_timer(exchange));
+            return;
+        }
         self.outbox.connection_lost(&mut connection, EndReason::CaptureGap, &mut shared.counters);
         connection.abort(now);
         self.retire(connection, shared);

@@ -105,11 +105,12 @@ impl Assembler {
 
     fn keep_early(&mut self, offset: u64, bytes: &[u8], info: SegmentInfo) -> Arrival {
         let end = offset + bytes.len() as u64;
-        let covered = self.early.iter().any(|e| e.offset <= offset && e.offset + e.bytes.len() as u64 >= end);
-        if covered {
+        let at = self.early.partition_point(|e| e.offset <= offset);
+        // A longer one further ahead may cover it too; then it is kept for nothing, and delivered as nothing.
+        let covers = |e: &EarlySegment| e.offset + e.bytes.len() as u64 >= end;
+        if at.checked_sub(1).and_then(|before| self.early.get(before)).is_some_and(covers) {
             return Arrival::Repeated;
         }
-        let at = self.early.partition_point(|e| e.offset <= offset);
         self.early_bytes += bytes.len();
         self.early.insert(at, EarlySegment { offset, bytes: bytes.to_vec(), info });
         Arrival::Early

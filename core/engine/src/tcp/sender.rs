@@ -3,12 +3,17 @@
 //! Owns the bytes from the first unacknowledged one on, the target's window, and the retransmission and persist timers.
 //! Positions are 64-bit stream offsets (0 is the first byte after the SYN); a FIN takes one offset after the last byte.
 
+mod recovery;
+mod timers;
+
 use super::congestion::Congestion;
 use super::rtt::RttEstimator;
 use crate::time::Instant;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 
+/// An empty queue keeps memory up to this many bytes, so that large requests do not make it grow anew each time.
+const KEPT_CAPACITY: usize = 32 << 10;
 /// Duplicate acknowledgements that mean a loss (RFC 5681, section 3.2).
 const DUPLICATE_THRESHOLD: u32 = 3;
 
@@ -155,6 +160,11 @@ impl Sender {
         self.highest_sent
     }
 
+    /// The target's window, in bytes.
+    pub const fn window(&self) -> u64 {
+        self.window
+    }
+
     /// Next offset to be sent: the sequence number of a segment without payload.
     pub const fn next_offset(&self) -> u64 {
         self.next
@@ -295,7 +305,7 @@ impl Sender {
         let fin = self.fin_queued && offset == self.limit();
         let bytes = offset - self.una - u64::from(fin);
         self.queue.drain(..bytes as usize);
-        if self.queue.is_empty() && self.queue.capacity() > 4096 {
+        if self.queue.is_empty() && self.queue.capacity() > KEPT_CAPACITY {
             self.queue = VecDeque::new();
         }
         self.una += bytes;
@@ -332,46 +342,6 @@ impl Sender {
         Acknowledged { bytes, fin, beyond: false }
     }
 
-    fn note_sacked(&mut self, blocks: &SmallVec<[(u64, u64); 4]>) -> bool {
-        let before = self.sacked_bytes();
-        for &(start, end) in blocks {
-            // Blocks below what is acknowledged report duplicates (RFC 2883) and tell nothing about holes.
-            let (mut start, mut end) = (start.max(self.una), end.min(self.highest_sent));
-            if start >= end {
-                continue;
-            }
-            self.sacked.retain(|(a, b)| {
-                let apart = *b < start || *a > end;
-                if !apart {
-                    start = start.min(*a);
-                    end = end.max(*b);
-                }
-                apart
-            });
-            let at = self.sacked.partition_point(|(a, _)| *a < start);
-            self.sacked.insert(at, (start, end));
-        }
-        self.sacked_bytes() > before
-    }
-
-    fn on_duplicate(&mut self, duplicate: bool) {
-        if duplicate {
-            self.duplicates += 1;
-        }
-        let lost = self.duplicates >= DUPLICATE_THRESHOLD
-            || self.sacked_bytes() >= u64::from(DUPLICATE_THRESHOLD) * self.segment;
-        match &mut self.recovery {
-            Some(recovery) if duplicate => recovery.allowance += 1,
-            Some(_) => {}
-            None if lost => {
-                self.congestion.on_loss(self.in_flight());
-                self.recovery =
-                    Some(Recovery { until: self.highest_sent, next_hole: self.una, allowance: 1 });
-            }
-            None => {}
-        }
-    }
-
     /// The next segment that may be sent now; it counts as sent.
     pub fn poll(&mut self, now: Instant) -> Option<Plan> {
         if self.probe_due {
@@ -392,42 +362,6 @@ impl Sender {
         let again = plan.offset < self.highest_sent;
         self.commit(&plan, now);
         Some(Plan { again, ..plan })
-    }
-
-    fn poll_hole(&mut self, now: Instant) -> Option<Plan> {
-        let recovery = self.recovery.as_mut()?;
-        if recovery.allowance == 0 {
-            return None;
-        }
-        let mut start = recovery.next_hole.max(self.una);
-        let mut hole_end = recovery.until;
-        if self.sacked.is_empty() {
-            // Without SACK only the first missing segment is known to be lost.
-            if start > self.una {
-                return None;
-            }
-        } else {
-            for &(a, b) in &self.sacked {
-                if start < a {
-                    hole_end = a;
-                    break;
-                }
-                start = start.max(b);
-            }
-            if self.sacked.last().is_none_or(|(_, b)| start >= *b) {
-                return None;
-            }
-        }
-        recovery.allowance -= 1;
-        let limit = hole_end.min(self.highest_sent);
-        let plan = self.cut(start, limit)?;
-        if let Some(recovery) = &mut self.recovery {
-            recovery.next_hole = plan.offset + plan.len as u64 + u64::from(plan.fin);
-        }
-        self.rtt.retransmitted();
-        self.sent_again_below = self.sent_again_below.max(plan.offset + plan.len as u64);
-        self.timer = Timer::Retransmit(now + self.rtt.timeout());
-        Some(Plan { again: true, ..plan })
     }
 
     fn plan_next(&self) -> Option<Plan> {
@@ -487,64 +421,6 @@ impl Sender {
         self.waiting_since.get_or_insert(now);
         if !matches!(self.timer, Timer::Retransmit(_)) {
             self.timer = Timer::Retransmit(now + self.rtt.timeout());
-        }
-    }
-
-    /// Arms the timer that fits the present state; call it when everything that may be sent has been.
-    pub fn settle_timer(&mut self, now: Instant) {
-        if self.in_flight() > 0 && !self.fin_acknowledged {
-            if !matches!(self.timer, Timer::Retransmit(_)) {
-                self.timer = Timer::Retransmit(now + self.rtt.timeout());
-            }
-            return;
-        }
-        let blocked = self.next < self.end() && self.una + self.window <= self.next;
-        self.timer = match self.timer {
-            _ if !blocked => Timer::Off,
-            Timer::Persist(at) => Timer::Persist(at),
-            _ => {
-                self.waiting_since.get_or_insert(now);
-                Timer::Persist(now + self.persist_delay())
-            }
-        };
-    }
-
-    fn persist_delay(&self) -> crate::time::Duration {
-        // RFC 9293, section 3.8.6.1: first probe after one time-out, then ever rarer.
-        self.rtt.timeout().saturating_mul(1 << self.persist_backoff.min(16)).min(super::rtt::MAX_RTO)
-    }
-
-    /// When [`Sender::on_timer`] is due.
-    pub const fn deadline(&self) -> Option<Instant> {
-        match self.timer {
-            Timer::Off => None,
-            Timer::Retransmit(at) | Timer::Persist(at) => Some(at),
-        }
-    }
-
-    /// Lets the timer fire if it is due. Returns whether the retransmission timer did.
-    pub fn on_timer(&mut self, now: Instant) -> TimerOutcome {
-        match self.timer {
-            Timer::Retransmit(at) if at <= now => {
-                if self.rtt.backoffs() == 0 {
-                    self.congestion.on_timeout(self.in_flight());
-                }
-                self.rtt.back_off();
-                self.recovery = None;
-                self.duplicates = 0;
-                // The target may have dropped what it had selectively acknowledged (RFC 2018, section 8).
-                self.sacked.clear();
-                self.next = self.una;
-                self.timer = Timer::Off;
-                TimerOutcome::Retransmit
-            }
-            Timer::Persist(at) if at <= now => {
-                self.probe_due = true;
-                self.persist_backoff += 1;
-                self.timer = Timer::Persist(now + self.persist_delay());
-                TimerOutcome::Probe
-            }
-            _ => TimerOutcome::None,
         }
     }
 }

@@ -214,7 +214,7 @@ fn note(verb: &str, rest: &[&str]) -> Result<Expectation, String> {
             EndReason::ALL.iter().any(|known| known.name() == *reason)
         }
         ("dropped" | "event", [name]) => {
-            super::world::NOTES.iter().any(|n| n.key == format!("{verb} {name}"))
+            super::notes::NOTES.iter().any(|n| n.key == format!("{verb} {name}"))
         }
         _ => false,
     };

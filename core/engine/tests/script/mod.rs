@@ -1,7 +1,10 @@
 //! The runner of packet scripts: language, variants, the world around an engine, and the comparison.
 
+mod ends;
 pub(crate) mod grammar;
+pub(crate) mod notes;
 pub(crate) mod packets;
+pub(crate) mod proof;
 pub(crate) mod run;
 pub(crate) mod settings;
 pub(crate) mod variant;

@@ -3,7 +3,9 @@
 //! Owns the translation between relative numbers and those on the wire, and the rules that hold whatever a script says: a
 //! packet goes out only while its route is wanted, timestamps are there or not as agreed, the counters add up.
 
+use super::ends::{Client, Flow, SCALE, START, check_timestamps, clock, options, pattern};
 use super::grammar::{Packet, Script};
+use super::notes::NOTES;
 use super::packets::{self, Segment};
 use super::variant::Variant;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -15,59 +17,18 @@ use tcpcopy_engine::tcp::connection::Limited;
 use tcpcopy_engine::time::{Duration, Instant};
 use tcpcopy_engine::wire::ip::IpPacket;
 use tcpcopy_engine::wire::link::LinkType;
-use tcpcopy_engine::wire::tcp::{SackBlocks, TcpFlags, TcpOptions, TcpSegment, Timestamps};
+use tcpcopy_engine::wire::tcp::{TcpFlags, TcpOptions, TcpSegment, Timestamps};
 use tcpcopy_engine::{Engine, RouteChange};
 
-const START: Instant = Instant::from_millis(1_000_000);
 const CLIENT_CLOCK: u32 = 77_000;
 /// The target's clock wraps soon after a script's start.
 const TARGET_CLOCK: u32 = u32::MAX - 150;
-const SCALE: u8 = 7;
-const MSS: u16 = 1460;
 /// Looks the same with and without the scale.
 const TARGET_WINDOW: u32 = 511 << SCALE;
+/// Where a client's stream is remembered up to; what lies further belongs to no stream.
+const FARTHEST: usize = 10_000_000;
 /// Calls after which an engine that still has something to do is taken to be stuck.
 const TOO_MANY: usize = 100_000;
-
-/// Something counted that a script can expect.
-pub(crate) struct NoteKind {
-    pub(crate) key: &'static str,
-    of: fn(&Counters) -> u64,
-    /// Whether a script that does not expect it fails.
-    pub(crate) required: bool,
-}
-
-macro_rules! notes {
-    ($($key:literal $field:ident $required:literal,)*) => {
-        /// What scripts can expect to be counted, besides ends and requests given up.
-        pub(crate) const NOTES: &[NoteKind] = &[$(NoteKind { key: $key, of: |c| c.$field, required: $required },)*];
-    };
-}
-
-notes! {
-    "dropped ignored" packets_ignored true,
-    "dropped malformed" packets_malformed true,
-    "dropped fragment" fragments_dropped true,
-    "dropped repeated" segments_repeated true,
-    "dropped sampled_out" connections_sampled_out true,
-    "dropped unknown_reply" replies_unknown true,
-    "dropped malformed_reply" replies_malformed true,
-    "event reordered" segments_reordered true,
-    "event reconnect" reconnects true,
-    "event joined" sessions_joined true,
-    "event tls" connections_tls true,
-    "event early_reset" early_resets true,
-    "event opened" sessions_opened false,
-    "event connected" sessions_connected false,
-    "event captured" requests_captured false,
-    "event sent" requests_sent false,
-    "event acknowledged" requests_acknowledged false,
-    "event answered" requests_answered false,
-    "event timeout" retransmit_timeouts false,
-    "event again" retransmits false,
-    "event probe" window_probes false,
-    "event reset" target_resets false,
-}
 
 /// A packet that the engine sent.
 pub(crate) struct Sent {
@@ -98,29 +59,6 @@ impl Outcome {
     pub(crate) fn is_quiet(&self) -> bool {
         self.sent.is_empty() && self.broken.is_empty() && self.notes.values().all(|(_, required)| !required)
     }
-}
-
-struct Client {
-    isn: SeqNumber,
-    ack: i64,
-    scale: Option<u8>,
-    /// Which bytes it sent, by relative sequence number.
-    stream: Vec<Option<u8>>,
-    incarnation: usize,
-}
-
-struct Flow {
-    key: FlowKey,
-    isn: SeqNumber,
-    target_isn: SeqNumber,
-    client: usize,
-    opened: Instant,
-    own_scale: Option<u8>,
-    target_scale: Option<u8>,
-    offered_timestamp: Option<u32>,
-    timestamps: bool,
-    target_values: HashSet<u32>,
-    target_ack: i64,
 }
 
 /// An engine and everything around it.
@@ -201,7 +139,7 @@ impl World {
         };
         // Payload of a SYN begins behind it.
         let first = usize::try_from(start).unwrap_or(0) + usize::from(is_syn);
-        if start >= 0 {
+        if start >= 0 && first < FARTHEST {
             client.stream.resize(client.stream.len().max(first + payload.len()), None);
             for (at, byte) in payload.iter().enumerate() {
                 client.stream[first + at].get_or_insert(*byte);
@@ -469,44 +407,4 @@ impl World {
         broken.extend(left.map(|(what, count)| format!("{count} {what} left after the end")));
         broken
     }
-}
-
-fn check_timestamps(flow: &Flow, segment: &TcpSegment<'_>, now: Instant) -> Result<(), String> {
-    let expected = flow.timestamps && !segment.flags.contains(TcpFlags::RST);
-    let Some(timestamps) = segment.options.timestamps else {
-        return if expected { Err("a packet has no timestamps".into()) } else { Ok(()) };
-    };
-    if !expected {
-        return Err("a packet has timestamps that were not agreed on".into());
-    }
-    let passed = (now.as_millis() - flow.opened.as_millis()) as u32;
-    if flow.offered_timestamp.is_some_and(|first| timestamps.value != first.wrapping_add(passed)) {
-        return Err(format!("the timestamp is {} after {passed} ms", timestamps.value));
-    }
-    if !flow.target_values.contains(&timestamps.echo) {
-        return Err(format!("the timestamp {} was never sent by the target", timestamps.echo));
-    }
-    Ok(())
-}
-
-fn clock(now: Instant, start: u32) -> u32 {
-    start.wrapping_add((now.as_millis() - START.as_millis()) as u32)
-}
-
-fn options(packet: &Packet, is_syn: bool) -> TcpOptions {
-    let mut options = TcpOptions { sack: SackBlocks::new(), ..TcpOptions::default() };
-    if is_syn {
-        options.mss = (!packet.without_mss).then_some(packet.mss.unwrap_or(MSS));
-        options.window_scale = (!packet.without_scale).then_some(packet.scale.unwrap_or(SCALE));
-        options.sack_permitted = !packet.without_sack;
-    }
-    options
-}
-
-/// The byte that a client sends at a relative sequence number, different from one life of its port to the next.
-fn pattern(client: usize, incarnation: usize, at: i64) -> u8 {
-    let mut hash = at as u64 ^ (client as u64) << 40 ^ (incarnation as u64) << 50;
-    hash = (hash ^ hash >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    hash = (hash ^ hash >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    b'a' + ((hash ^ hash >> 31) % 26) as u8
 }

@@ -141,6 +141,18 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_jumps_by_an_hour_spoils_no_quantile() {
+        let mut histogram = Histogram::new();
+        (0..10_000).for_each(|_| histogram.record(Duration::from_micros(50)));
+        // Packets on their way while the clock is set forward, and back: a difference of the one is long, of the other nothing.
+        (0..50).for_each(|_| histogram.record(Duration::from_secs(3600)));
+        (0..50).for_each(|_| histogram.record(Duration::ZERO));
+        histogram.record(Duration::MAX);
+        assert!(histogram.quantile(0.99) < Duration::from_micros(53));
+        assert_eq!(histogram.count(), 10_101);
+    }
+
+    #[test]
     fn since_leaves_only_what_is_new() {
         let mut histogram = Histogram::new();
         histogram.record(Duration::from_secs(1));

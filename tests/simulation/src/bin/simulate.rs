@@ -34,6 +34,8 @@ fn parse_seeds(text: &str) -> Result<Range<u64>, String> {
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    // A seed that is run alone shows its packets when it fails.
+    let keep = if args.trace || args.seeds.end - args.seeds.start == 1 { Keep::Lines } else { Keep::Nothing };
     let jobs =
         args.jobs.or_else(|| std::thread::available_parallelism().ok().map(Into::into)).unwrap_or(1).max(1);
     let next = AtomicU64::new(args.seeds.start);
@@ -47,7 +49,7 @@ fn main() -> ExitCode {
                     if seed >= args.seeds.end {
                         return;
                     }
-                    let outcome = run(seed, if args.trace { Keep::Lines } else { Keep::Nothing });
+                    let outcome = run(seed, keep);
                     if args.trace || !outcome.violations.is_empty() {
                         report(&outcome);
                     }
@@ -73,7 +75,7 @@ fn main() -> ExitCode {
         None => ExitCode::SUCCESS,
         Some(first) => {
             eprintln!("error: {} of {seeds} seeds failed: {failed:?}", failed.len());
-            eprintln!("hint: see the packets of one with --seeds {first} --trace");
+            eprintln!("hint: --seeds {first} runs one alone and prints its packets");
             ExitCode::FAILURE
         }
     }

@@ -1,0 +1,345 @@
+//! Request bytes between capture and acknowledgement, and the requests that they belong to.
+//!
+//! Owns the bookkeeping by which each captured request ends up under exactly one heading. What is decided about a request is the
+//! protocol's business ([`super::Exchange`]).
+
+use super::ClientEnd;
+use crate::counters::{Counters, EndReason};
+use crate::tcp::Connection;
+use crate::tcp::sender::Boundary;
+use crate::time::Instant;
+use std::collections::VecDeque;
+
+/// One captured request on its way to the target.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    /// Stream offset, in the captured stream, of its first byte.
+    pub(super) start: u64,
+    /// Where its bytes lie in the connection's stream, once some were forwarded.
+    pub(super) placed: Option<(u64, u64)>,
+    pub(super) sent: bool,
+    /// Given up, or on a connection that is gone, and why: whatever is still captured of it is dropped.
+    pub(super) void: Option<EndReason>,
+    /// Counted as acknowledged; more bytes may still follow while it is the last one.
+    pub(super) done: bool,
+    /// Counted as given up, because the protocol left out every byte of it; bytes that it forwards may still follow.
+    pub(super) left_out: bool,
+}
+
+impl Entry {
+    /// Whether it is neither acknowledged nor given up.
+    pub(super) const fn is_open(&self) -> bool {
+        !self.done && !self.left_out && self.void.is_none()
+    }
+}
+
+/// The request bytes of a session between capture and acknowledgement, and the requests that they belong to.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// Captured and not decided about.
+    pub(super) pending: VecDeque<u8>,
+    /// Stream offset, in the captured stream, of the first pending byte.
+    pub(super) decided: u64,
+    /// Forwarded while there was no connection to take it.
+    pub(super) staged: VecDeque<u8>,
+    pub(super) staged_boundaries: VecDeque<u64>,
+    pub(super) entries: VecDeque<Entry>,
+    /// Entries neither acknowledged nor given up.
+    pub(super) open: u64,
+    /// Entries before this one are counted as sent, or given up: a deep backlog is not walked for each packet.
+    pub(super) unsent_from: usize,
+    pub(super) unanswered: u64,
+    pub(super) timer: Option<Instant>,
+    pub(super) closing: Option<ClientEnd>,
+    /// Where the request begins that was given up with bytes of it forwarded.
+    pub(super) breaking: Option<u64>,
+    pub(super) given_up: Option<EndReason>,
+}
+
+impl Outbox {
+    /// An outbox with room for `bytes` captured bytes.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { pending: VecDeque::with_capacity(bytes), ..Self::default() }
+    }
+
+    /// Appends captured bytes.
+    pub fn capture(&mut self, bytes: &[u8]) {
+        self.pending.extend(bytes);
+    }
+
+    /// Index of the first request that begins after `position` of the captured stream. Most often that is past the last one.
+    pub(super) fn entry_after(&self, position: u64) -> usize {
+        match self.entries.back() {
+            Some(last) if last.start > position => self.entries.partition_point(|e| e.start <= position),
+            _ => self.entries.len(),
+        }
+    }
+
+    /// Bytes that wait for a decision.
+    pub fn pending_len(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Bytes held, in memory.
+    pub fn held_bytes(&self) -> usize {
+        self.pending.capacity() + self.staged.capacity() + self.entries.capacity() * size_of::<Entry>()
+    }
+
+    /// Bytes forwarded while there was no connection to take them.
+    pub fn staged_len(&self) -> usize {
+        self.staged.len()
+    }
+
+    /// When the protocol wants to be called.
+    pub const fn timer(&self) -> Option<Instant> {
+        self.timer
+    }
+
+    /// Clears the timer, because it is about to be served.
+    pub const fn take_timer(&mut self) {
+        self.timer = None;
+    }
+
+    /// How the protocol wants the session to end, once everything is sent.
+    pub const fn closing(&self) -> Option<ClientEnd> {
+        self.closing
+    }
+
+    /// Takes the protocol's wish for a fresh connection.
+    pub const fn take_breaking(&mut self) -> Option<u64> {
+        self.breaking.take()
+    }
+
+    /// Takes the protocol's decision to give the session up.
+    pub const fn take_given_up(&mut self) -> Option<EndReason> {
+        self.given_up.take()
+    }
+
+    /// Requests sent that no response byte came for.
+    pub const fn unanswered(&self) -> u64 {
+        self.unanswered
+    }
+
+    /// Requests captured and neither acknowledged nor given up.
+    pub const fn waiting(&self) -> u64 {
+        self.open
+    }
+
+    /// Whether something is still to be delivered.
+    pub const fn has_work(&self) -> bool {
+        self.open > 0
+    }
+
+    /// Bytes captured, and neither handed to a connection nor left out.
+    pub fn backlog(&self) -> usize {
+        self.pending.len() + self.staged.len()
+    }
+
+    /// Moves staged bytes to a connection that takes them.
+    pub fn unstage(&mut self, connection: &mut Connection) {
+        if self.staged.is_empty() {
+            return;
+        }
+        let base = connection.sender().end();
+        let shift = |offset: u64| offset - STAGED_BASE + base;
+        for entry in &mut self.entries {
+            if let Some((start, end)) = &mut entry.placed
+                && *start >= STAGED_BASE
+            {
+                *start = shift(*start);
+                *end = shift(*end);
+            }
+        }
+        let mut position = 0;
+        while position < self.staged.len() as u64 {
+            let boundary = self.staged_boundaries.pop_front().map(|b| b - STAGED_BASE);
+            let end = boundary.unwrap_or(self.staged.len() as u64);
+            let kind = if boundary.is_some() { Boundary::Pushed } else { Boundary::Open };
+            let (a, b) = self.staged.as_slices();
+            for piece in slices_between(a, b, position as usize, end as usize) {
+                connection.push(piece, kind_of(piece, kind));
+            }
+            position = end;
+        }
+        self.staged = VecDeque::new();
+        self.staged_boundaries.clear();
+    }
+
+    /// Takes note of what the connection has sent and the target acknowledged; counts it.
+    pub fn settle(&mut self, connection: &Connection, counters: &mut Counters) {
+        self.settle_sent(connection.sender().sent(), counters);
+        self.settle_acknowledged(connection.sender().acknowledged(), counters);
+    }
+
+    /// Where, in the captured stream, the bytes of entry `index` end as far as they are known.
+    fn end_of(&self, index: usize) -> u64 {
+        self.entries.get(index + 1).map_or(self.decided + self.pending.len() as u64, |next| next.start)
+    }
+
+    fn settle_sent(&mut self, sent: u64, counters: &mut Counters) {
+        while let Some(entry) = self.entries.get(self.unsent_from) {
+            let complete = self.decided >= self.end_of(self.unsent_from);
+            let is_sent = entry.placed.is_none_or(|(_, end)| sent >= end);
+            if !complete || (entry.void.is_none() && !is_sent) {
+                return;
+            }
+            let entry = &mut self.entries[self.unsent_from];
+            if entry.void.is_none() && entry.placed.is_some() && !std::mem::replace(&mut entry.sent, true) {
+                counters.requests_sent += 1;
+            }
+            self.unsent_from += 1;
+        }
+    }
+
+    fn settle_acknowledged(&mut self, acknowledged: u64, counters: &mut Counters) {
+        while let Some(entry) = self.entries.front() {
+            if self.decided < self.end_of(0) {
+                return;
+            }
+            if entry.is_open() {
+                if entry.placed.is_some_and(|(_, end)| acknowledged < end) {
+                    return;
+                }
+                let entry = &mut self.entries[0];
+                if entry.placed.is_some() {
+                    entry.done = true;
+                    counters.requests_acknowledged += 1;
+                } else {
+                    entry.left_out = true;
+                    counters.requests_given_up.add(EndReason::Protocol, 1);
+                }
+                self.open -= 1;
+                counters.requests_waiting -= 1;
+            }
+            // The last one stays: more bytes of it may come.
+            if self.entries.len() == 1 {
+                return;
+            }
+            self.entries.pop_front();
+            self.unsent_from = self.unsent_from.saturating_sub(1);
+        }
+    }
+
+    /// The connection is gone. Requests that can't have reached the target are put back to be sent on a new one; the rest is
+    /// given up. What can't have reached it is for [`Connection::is_untouched`] to say.
+    pub fn connection_lost(
+        &mut self,
+        connection: &mut Connection,
+        reason: EndReason,
+        counters: &mut Counters,
+    ) {
+        self.settle(connection, counters);
+        let keep_from = self.entries.iter().position(|e| {
+            let is_untouched = |(start, _)| start >= STAGED_BASE || connection.is_untouched(start);
+            e.is_open() && e.placed.is_none_or(is_untouched)
+        });
+        let first_kept = keep_from.unwrap_or(self.entries.len());
+        let mut unsent_from = None;
+        for (i, entry) in self.entries.iter_mut().enumerate() {
+            if i < first_kept {
+                if entry.is_open() {
+                    self.open -= 1;
+                    counters.requests_waiting -= 1;
+                    counters.requests_given_up.add(reason, 1);
+                }
+                // What more is captured of a request that began on the lost connection has nowhere to go.
+                entry.void.get_or_insert(reason);
+            } else if let Some((start, _)) = entry.placed {
+                unsent_from.get_or_insert(start);
+            }
+        }
+        let from = unsent_from.unwrap_or(STAGED_BASE);
+        let (bytes, boundaries) = connection.take_unacknowledged(from);
+        self.restage(&bytes, &boundaries, from, counters);
+    }
+
+    /// Takes what was given up out of what is staged.
+    pub fn drop_given_up(&mut self, counters: &mut Counters) {
+        self.unsent_from = 0;
+        self.restage(&VecDeque::new(), &[], STAGED_BASE, counters);
+    }
+
+    /// Takes what was given up out of `connection`, and what follows it to be sent after all: everything from stream offset
+    /// `from` on, of which nothing was sent.
+    pub fn withdraw(&mut self, connection: &mut Connection, from: u64, counters: &mut Counters) {
+        let unanswered = self.unanswered.saturating_sub(1);
+        let (bytes, boundaries) = connection.take_unacknowledged(from);
+        self.restage(&bytes, &boundaries, from, counters);
+        self.unanswered = unanswered;
+    }
+
+    /// Stages all that is not given up anew: `bytes` of a lost connection from stream offset `from` on, with their
+    /// `boundaries`, before what was staged already.
+    fn restage(&mut self, bytes: &VecDeque<u8>, boundaries: &[u64], from: u64, counters: &mut Counters) {
+        let before = std::mem::take(&mut self.staged);
+        let boundaries_before: Vec<u64> = std::mem::take(&mut self.staged_boundaries).into();
+        for entry in &mut self.entries {
+            let Some((start, end)) = entry.placed.filter(|(start, _)| *start >= from) else { continue };
+            if entry.void.is_some() {
+                entry.placed = None;
+                continue;
+            }
+            let (base, bytes, boundaries) = match start {
+                STAGED_BASE.. => (STAGED_BASE, &before, boundaries_before.as_slice()),
+                _ => (from, bytes, boundaries),
+            };
+            let to = STAGED_BASE + self.staged.len() as u64;
+            self.staged.extend(bytes.range((start - base) as usize..(end - base) as usize));
+            let within = boundaries.iter().filter(|b| start < **b && **b <= end);
+            self.staged_boundaries.extend(within.map(|b| b - start + to));
+            entry.placed = Some((to, to + (end - start)));
+            if std::mem::replace(&mut entry.sent, false) {
+                counters.requests_sent -= 1;
+            }
+        }
+        self.unsent_from = 0;
+        self.unanswered = self.entries.iter().filter(|e| e.is_open() && e.placed.is_some()).count() as u64;
+    }
+
+    /// Gives up everything that is not acknowledged.
+    pub fn give_up_all(&mut self, reason: EndReason, counters: &mut Counters) {
+        for entry in &mut self.entries {
+            if entry.is_open() {
+                counters.requests_waiting -= 1;
+                counters.requests_given_up.add(reason, 1);
+            }
+            entry.void.get_or_insert(reason);
+        }
+        self.open = 0;
+        self.unsent_from = 0;
+        let keep = self.entries.pop_back();
+        self.entries.clear();
+        self.entries.extend(keep);
+        self.staged = VecDeque::new();
+        self.staged_boundaries.clear();
+        self.unanswered = 0;
+    }
+
+    /// Forgets pending bytes too: the session is over.
+    pub fn discard(&mut self) {
+        self.pending = VecDeque::new();
+        self.staged = VecDeque::new();
+        self.entries = VecDeque::new();
+        self.open = 0;
+        self.unsent_from = 0;
+        self.timer = None;
+    }
+}
+
+/// An empty queue keeps memory up to this many bytes: growing it anew for each large request costs page faults, and keeping
+/// more of it would cost every idle session.
+pub(super) const KEPT_CAPACITY: usize = 32 << 10;
+
+/// Staged bytes have offsets from here on, so that they can't be mistaken for bytes of a connection.
+pub(super) const STAGED_BASE: u64 = 1 << 62;
+
+fn kind_of(piece: &[u8], kind: Boundary) -> Boundary {
+    if piece.is_empty() { Boundary::Open } else { kind }
+}
+
+pub(super) fn slices_between<'a>(a: &'a [u8], b: &'a [u8], start: usize, end: usize) -> [&'a [u8]; 2] {
+    let first = &a[start.min(a.len())..end.min(a.len())];
+    let second = &b[start.saturating_sub(a.len())..end.saturating_sub(a.len())];
+    // Two pieces of one write: only the second may end it.
+    if second.is_empty() { [&[], first] } else { [first, second] }
+}
