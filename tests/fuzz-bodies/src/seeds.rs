@@ -359,6 +359,20 @@ fn session() -> Vec<Seed> {
             "closed-by-target",
             after(exchange(), &[returned(FIN, 0), captured(0, DATA, 30), returned(SYN_ACK, 0)]),
         ),
+        ("closed-by-target-again", {
+            let next = [
+                captured(0, DATA, 30),
+                returned(SYN_ACK, 0),
+                returned(DATA, 50),
+                returned(FIN, 0),
+                millis_5(1),
+            ];
+            after(
+                exchange(),
+                &[vec![returned(ACK, 0), returned(FIN, 0)], next.to_vec(), next.to_vec(), next.into()]
+                    .concat(),
+            )
+        }),
         ("reset-by-client", after(exchange(), &[captured(0, RESET, 0)])),
         (
             "reset-by-target",

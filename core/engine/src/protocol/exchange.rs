@@ -129,6 +129,17 @@ impl Exchange<'_> {
                 connection.push(pieces[1], boundary);
                 connection.sender().end()
             }
+            None if continues => {
+                // Half of the request is on a connection that takes no more, so the rest belongs nowhere.
+                if outbox.entries[index].is_open() {
+                    outbox.open -= 1;
+                    self.counters.requests_waiting -= 1;
+                    self.counters.requests_given_up.add(EndReason::Protocol, 1);
+                }
+                self.uncount(index, EndReason::Protocol);
+                self.outbox.entries[index].void = Some(EndReason::Protocol);
+                return;
+            }
             None => {
                 outbox.staged.extend(pieces[0]);
                 outbox.staged.extend(pieces[1]);
