@@ -134,10 +134,10 @@ impl Exchange<'_> {
                 if outbox.entries[index].is_open() {
                     outbox.open -= 1;
                     self.counters.requests_waiting -= 1;
-                    self.counters.requests_given_up.add(EndReason::Protocol, 1);
+                    self.counters.requests_given_up.add(EndReason::TargetClosed, 1);
                 }
-                self.uncount(index, EndReason::Protocol);
-                self.outbox.entries[index].void = Some(EndReason::Protocol);
+                self.uncount(index, EndReason::TargetClosed);
+                self.outbox.entries[index].void = Some(EndReason::TargetClosed);
                 return;
             }
             None => {
