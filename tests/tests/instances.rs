@@ -14,15 +14,25 @@ fn load(verb: Verb) -> RedisLoad {
 /// Both replay all of the traffic, kept apart by `-f`.
 #[test]
 fn two_tcpcopy_share_one_intercept() {
+    two_instances(["-f 1", "-f 2"]);
+}
+
+/// Without `-f` both want every client's own port: the one that comes second is refused the route, and takes another.
+#[test]
+fn two_tcpcopy_that_want_the_same_ports() {
+    two_instances(["", ""]);
+}
+
+fn two_instances(options_of_each: [&'static str; 2]) {
     lab_test(LabOptions::default(), |lab| {
         let servers = RedisPair::start(lab)?;
         let options = ReplayOptions::new(REDIS);
         let token = token_file(lab, "token", "a token for the lab, long enough")?;
         let _intercept = start_intercept(lab, RELAY_PORT, &intercept_args(&options, &token))?;
         let mut instances = Vec::new();
-        for shift in ["-f 1", "-f 2"] {
+        for words in options_of_each {
             let captures = lab.host(Host::Online).packet_sockets()?;
-            let mut instance = Tcpcopy::start(lab, &tcpcopy_args(&options.clone().tcpcopy(shift), &token))?;
+            let mut instance = Tcpcopy::start(lab, &tcpcopy_args(&options.clone().tcpcopy(words), &token))?;
             instance.wait_ready(lab, captures)?;
             instances.push(instance);
         }

@@ -286,11 +286,11 @@ impl Engine {
         });
     }
 
-    /// `intercept` refused the route of `flow`: another instance replays the same address and port.
+    /// `intercept` refused the route of `flow`: another instance replays the same address and port. The session tries others.
     pub fn handle_route_refused(&mut self, flow: &FlowKey, now: Instant) {
         let Some(&(number, _)) = self.shared.flows.get(flow) else { return };
         self.with_session(number, now, |session, shared| {
-            session.end_silently(EndReason::RouteRefused, shared, now);
+            session.on_route_refused(flow, shared, now);
         });
     }
 

@@ -79,6 +79,8 @@ pub(crate) struct Session {
     attempts: u64,
     /// Connections since the last acknowledged request.
     fruitless: u32,
+    /// Addresses and ports that another instance turned out to have.
+    refused_routes: u32,
     /// After a failed handshake: not before this.
     retry_at: Option<Instant>,
     delayed: VecDeque<DelayedReply>,
@@ -133,6 +135,7 @@ impl Session {
             established: false,
             attempts: 0,
             fruitless: 0,
+            refused_routes: 0,
             retry_at: None,
             delayed: VecDeque::new(),
             delayed_bytes: 0,

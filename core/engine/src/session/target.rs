@@ -15,6 +15,8 @@ use crate::wire::packet;
 
 /// Connections tried for the same waiting request before it is given up.
 const MAX_FRUITLESS: u32 = 3;
+/// Addresses and ports tried for a connection whose routes are refused.
+const MAX_REFUSED_ROUTES: u32 = 8;
 /// First wait after a failed handshake; doubles up to [`MAX_RETRY_DELAY`].
 const FIRST_RETRY_DELAY: Duration = Duration::from_secs(1);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
@@ -105,6 +107,28 @@ impl Session {
             traffic_class: offer.traffic_class & !0x03,
         };
         self.connection = Some(Connection::open(options, now));
+    }
+
+    /// `intercept` refused the route of `flow`, because another instance has that address and port at the target. A connection
+    /// that was not established yet tries another; nothing of the present one is sent any more, not even a reset, which would
+    /// hit the other instance's connection.
+    pub(crate) fn on_route_refused(&mut self, flow: &FlowKey, shared: &mut Shared, now: Instant) {
+        self.refused_routes += 1;
+        let is_new = |c: &Connection| c.flow() == flow && matches!(c.phase(), Phase::Handshake { .. });
+        if self.is_ended()
+            || self.refused_routes > MAX_REFUSED_ROUTES
+            || !self.connection.as_ref().is_some_and(is_new)
+        {
+            self.end_silently(EndReason::RouteRefused, shared, now);
+            return;
+        }
+        if let Some(mut connection) = self.connection.take() {
+            self.outbox.connection_lost(&mut connection, EndReason::RouteRefused, &mut shared.counters);
+            // Taken before the old one is given back, so that it is another one.
+            self.open_connection(shared, now);
+            shared.release_flow(flow);
+        }
+        self.after_events(shared, now);
     }
 
     /// Takes a reply of the target, now or after the client's distance.
