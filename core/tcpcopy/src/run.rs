@@ -4,7 +4,7 @@
 //! thread. Other workers publish their numbers a few times a second.
 
 use crate::failure::{HintExt, failure};
-use crate::report::{Forwarding, RelayStatus, RemoteStatus, Reporter, Snapshot};
+use crate::report::{RelayStatus, RemoteStatus, Reporter, Snapshot};
 use crate::settings::{
     CaptureMethod, Growth, InjectionMethod, Joining, Pacing, RelayAtStart, Settings, Waiting,
 };
@@ -15,7 +15,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tcpcopy_engine::config::{MidStreamPolicy, Pace};
 use tcpcopy_engine::protocol::{TransparentFactory, WaitPolicy};
-use tcpcopy_engine::relay::hello;
 use tcpcopy_engine::sampling::SamplingRamp;
 use tcpcopy_engine::time::Instant;
 use tcpcopy_engine::{Engine, EngineConfig};
@@ -220,18 +219,10 @@ fn add_relay(all: &mut Vec<RelayStatus>, report: &WorkerReport) {
                 captured: server.intercept.packets_captured,
                 kernel_dropped: server.intercept.kernel_drops,
                 unrouted: server.intercept.replies_without_route,
-                forwards_v4: forwarding(facts.forwards_v4),
-                forwards_v6: forwarding(facts.forwards_v6),
+                forwards_v4: facts.forwards_v4,
+                forwards_v6: facts.forwards_v6,
             });
         }
-    }
-}
-
-const fn forwarding(told: hello::Forwarding) -> Forwarding {
-    match told {
-        hello::Forwarding::Unknown => Forwarding::Unknown,
-        hello::Forwarding::Off => Forwarding::Off,
-        hello::Forwarding::On => Forwarding::On,
     }
 }
 

@@ -8,7 +8,6 @@ mod histogram;
 mod json;
 mod snapshot;
 mod text;
-pub mod usage;
 
 pub use diagnosis::{Cause, Finding, Leg, diagnose};
 pub use errno::{errno_hint, errno_name};

@@ -4,6 +4,7 @@ use super::histogram::Histogram;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tcpcopy_engine::counters::Counters;
+pub use tcpcopy_engine::relay::hello::Forwarding;
 
 /// The state of a run at one moment, summed over all workers.
 #[derive(Clone, Debug, Default)]
@@ -72,18 +73,6 @@ pub struct RemoteStatus {
     pub forwards_v4: Forwarding,
     /// Whether the host forwards IPv6 packets.
     pub forwards_v6: Forwarding,
-}
-
-/// Whether a host forwards packets that are not for it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Forwarding {
-    /// Not told.
-    #[default]
-    Unknown,
-    /// It drops them, as an assistant should.
-    Off,
-    /// It forwards them.
-    On,
 }
 
 impl Snapshot {
