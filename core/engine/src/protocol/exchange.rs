@@ -44,8 +44,8 @@ impl Exchange<'_> {
     }
 
     /// Requests sent that no response byte came for.
-    pub const fn unanswered(&self) -> u64 {
-        self.outbox.unanswered
+    pub fn unanswered(&self) -> u64 {
+        self.outbox.unanswered()
     }
 
     /// Smoothed round trip to the target.
@@ -169,16 +169,17 @@ impl Exchange<'_> {
         match &mut entry.placed {
             Some((_, placed_end)) => *placed_end = end,
             None => {
-                outbox.unanswered += 1;
+                outbox.awaiting.push_back(end - len as u64);
                 entry.placed = Some((end - len as u64, end));
             }
         }
     }
 
-    /// The oldest request without an answer got one.
-    pub const fn answered(&mut self) {
-        if self.outbox.unanswered > 0 {
-            self.outbox.unanswered -= 1;
+    /// Response bytes came: the oldest request without an answer got one, unless the target has acknowledged nothing of it. What
+    /// came then is the rest of an earlier answer, since a server acknowledges what it has read.
+    pub fn answered(&mut self) {
+        let acknowledged = self.connection.as_ref().map_or(0, |c| c.sender().acknowledged());
+        if self.outbox.awaiting.pop_front_if(|start| *start < acknowledged).is_some() {
             self.counters.requests_answered += 1;
         }
     }
@@ -194,7 +195,7 @@ impl Exchange<'_> {
     /// Whether the request that the last captured byte belongs to was acknowledged, and every request was answered: then it
     /// may well be complete.
     pub fn is_last_request_answered(&self) -> bool {
-        self.outbox.unanswered == 0 && self.outbox.entries.back().is_none_or(|e| e.done)
+        self.outbox.awaiting.is_empty() && self.outbox.entries.back().is_none_or(|e| e.done)
     }
 
     /// Whether no request was captured yet, or all are forgotten.

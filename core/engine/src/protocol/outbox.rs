@@ -48,7 +48,8 @@ pub struct Outbox {
     pub(super) open: u64,
     /// Entries before this one are counted as sent, or given up: a deep backlog is not walked for each packet.
     pub(super) unsent_from: usize,
-    pub(super) unanswered: u64,
+    /// Where requests without an answer begin in the connection's stream, oldest first.
+    pub(super) awaiting: VecDeque<u64>,
     pub(super) timer: Option<Instant>,
     pub(super) closing: Option<ClientEnd>,
     /// Where the request begins that was given up with bytes of it forwarded.
@@ -82,7 +83,10 @@ impl Outbox {
 
     /// Bytes held, in memory.
     pub fn held_bytes(&self) -> usize {
-        self.pending.capacity() + self.staged.capacity() + self.entries.capacity() * size_of::<Entry>()
+        self.pending.capacity()
+            + self.staged.capacity()
+            + self.entries.capacity() * size_of::<Entry>()
+            + self.awaiting.capacity() * size_of::<u64>()
     }
 
     /// Bytes forwarded while there was no connection to take them.
@@ -116,8 +120,8 @@ impl Outbox {
     }
 
     /// Requests sent that no response byte came for.
-    pub const fn unanswered(&self) -> u64 {
-        self.unanswered
+    pub fn unanswered(&self) -> u64 {
+        self.awaiting.len() as u64
     }
 
     /// Requests captured and neither acknowledged nor given up.
@@ -149,6 +153,9 @@ impl Outbox {
                 *start = shift(*start);
                 *end = shift(*end);
             }
+        }
+        for start in self.awaiting.iter_mut().filter(|start| **start >= STAGED_BASE) {
+            *start = shift(*start);
         }
         let mut position = 0;
         while position < self.staged.len() as u64 {
@@ -262,10 +269,13 @@ impl Outbox {
     /// Takes what was given up out of `connection`, and what follows it to be sent after all: everything from stream offset
     /// `from` on, of which nothing was sent.
     pub fn withdraw(&mut self, connection: &mut Connection, from: u64, counters: &mut Counters) {
-        let unanswered = self.unanswered.saturating_sub(1);
+        let mut awaiting = std::mem::take(&mut self.awaiting);
+        awaiting.retain(|start| *start < from);
         let (bytes, boundaries) = connection.take_unacknowledged(from);
         self.restage(&bytes, &boundaries, from, counters);
-        self.unanswered = unanswered;
+        // What is before stays where it is, answered or not.
+        awaiting.extend(self.awaiting.iter().filter(|start| **start >= STAGED_BASE));
+        self.awaiting = awaiting;
     }
 
     /// Stages all that is not given up anew: `bytes` of a lost connection from stream offset `from` on, with their
@@ -293,7 +303,8 @@ impl Outbox {
             }
         }
         self.unsent_from = 0;
-        self.unanswered = self.entries.iter().filter(|e| e.is_open() && e.placed.is_some()).count() as u64;
+        let open = self.entries.iter().filter(|e| e.is_open());
+        self.awaiting = open.filter_map(|e| e.placed).map(|(start, _)| start).collect();
     }
 
     /// Gives up everything that is not acknowledged.
@@ -312,7 +323,7 @@ impl Outbox {
         self.entries.extend(keep);
         self.staged = VecDeque::new();
         self.staged_boundaries.clear();
-        self.unanswered = 0;
+        self.awaiting.clear();
     }
 
     /// Forgets pending bytes too: the session is over.
@@ -320,6 +331,7 @@ impl Outbox {
         self.pending = VecDeque::new();
         self.staged = VecDeque::new();
         self.entries = VecDeque::new();
+        self.awaiting = VecDeque::new();
         self.open = 0;
         self.unsent_from = 0;
         self.timer = None;
