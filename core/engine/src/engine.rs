@@ -389,8 +389,8 @@ impl Engine {
             session.detached = true;
             self.by_capture.remove(&session.key);
             let CaptureKey { client, online, .. } = session.key;
-            if let (Some(numbers), Some(reason)) = (session.client_numbers(), session.ended()) {
-                self.strangers.remember(client, online, numbers, reason, now);
+            if let Some(reason) = session.ended() {
+                self.strangers.remember(client, online, session.client_numbers(), reason, now);
             }
         }
         if session.is_gone() {

@@ -17,7 +17,8 @@ const MAX_SILENCE: Duration = Duration::from_secs(600);
 #[derive(Clone, Copy, Debug)]
 struct Stranger {
     next: SeqNumber,
-    acknowledged: SeqNumber,
+    /// The last acknowledgement; none when its session ended before there was any.
+    acknowledged: Option<SeqNumber>,
     ready: bool,
     /// Whether request bytes of it were skipped before.
     skipped: bool,
@@ -82,7 +83,7 @@ impl Strangers {
             let ready = len == 0;
             let stranger = Stranger {
                 next: end,
-                acknowledged: segment.ack,
+                acknowledged: Some(segment.ack),
                 ready,
                 skipped: !ready,
                 known: None,
@@ -96,12 +97,12 @@ impl Strangers {
             };
         };
         stranger.seen = now;
-        let reads = segment.ack.is_after(stranger.acknowledged);
+        let reads = stranger.acknowledged.is_none_or(|known| segment.ack.is_after(known));
         let in_order = segment.seq == stranger.next;
         if len == 0 {
             if in_order {
                 stranger.ready |= reads;
-                stranger.acknowledged = segment.ack;
+                stranger.acknowledged = Some(segment.ack);
             }
             return Sighting::Nothing;
         }
@@ -112,7 +113,7 @@ impl Strangers {
         let first = !std::mem::replace(&mut stranger.skipped, true);
         let reason = stranger.known.unwrap_or(EndReason::MidStream);
         if end.is_after(stranger.next) {
-            *stranger = Stranger { next: end, acknowledged: segment.ack, ready: false, ..*stranger };
+            *stranger = Stranger { next: end, acknowledged: Some(segment.ack), ready: false, ..*stranger };
         }
         if ends {
             self.table.remove(&key);
@@ -126,7 +127,7 @@ impl Strangers {
         &mut self,
         client: Endpoint,
         online: Endpoint,
-        (next, acknowledged): (SeqNumber, SeqNumber),
+        (next, acknowledged): (SeqNumber, Option<SeqNumber>),
         reason: EndReason,
         now: Instant,
     ) {
@@ -209,5 +210,20 @@ mod tests {
             observe(&mut s, 300, 600, b"GET"),
             Sighting::Skipped { first: false, reason: EndReason::MidStream }
         );
+    }
+
+    #[test]
+    fn what_follows_a_session_is_lost_to_its_end_until_it_can_be_joined() {
+        let client = Endpoint::new([10, 0, 0, 1].into(), 4000);
+        let online = Endpoint::new([10, 0, 0, 2].into(), 80);
+        let reason = EndReason::MemoryLimit;
+        let mut s = Strangers::default();
+        s.remember(client, online, (SeqNumber(100), Some(SeqNumber(500))), reason, Instant::ZERO);
+        assert_eq!(observe(&mut s, 96, 500, b"late"), Sighting::Repeated);
+        assert_eq!(observe(&mut s, 100, 500, b"rest"), Sighting::Skipped { first: true, reason });
+        assert_eq!(observe(&mut s, 104, 600, b"GET"), Sighting::RequestBegins);
+        // Shed before it had acknowledged anything: its first byte is the stream's first.
+        s.remember(client, online, (SeqNumber(100), None), reason, Instant::ZERO);
+        assert_eq!(observe(&mut s, 100, 500, b"GET"), Sighting::RequestBegins);
     }
 }

@@ -111,9 +111,9 @@ impl Client {
     }
 
     /// The client's next sequence number, and the last that it acknowledged, once it has.
-    pub(super) fn numbers(&self) -> Option<(SeqNumber, SeqNumber)> {
+    pub(super) fn numbers(&self) -> (SeqNumber, Option<SeqNumber>) {
         let next = self.isn + 1 + self.assembler.next_offset() as u32;
-        self.ack_base.map(|base| (next, base + self.acknowledged as u32))
+        (next, self.ack_base.map(|base| base + self.acknowledged as u32))
     }
 
     pub(super) const fn window(&self) -> u32 {

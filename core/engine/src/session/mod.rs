@@ -163,7 +163,7 @@ impl Session {
     }
 
     /// The client's next sequence number, and the last that it acknowledged, once it has.
-    pub(crate) fn client_numbers(&self) -> Option<(SeqNumber, SeqNumber)> {
+    pub(crate) fn client_numbers(&self) -> (SeqNumber, Option<SeqNumber>) {
         self.client.numbers()
     }
 
