@@ -28,6 +28,8 @@ pub const AB: Tool = Tool { program: "ab", package: "apache2-utils" };
 pub const WRK: Tool = Tool { program: "wrk", package: "wrk" };
 /// Breaks the network on purpose.
 pub const NFT: Tool = Tool { program: "nft", package: "nftables" };
+/// What captures from elsewhere are read with to compare.
+pub const TSHARK: Tool = Tool { program: "tshark", package: "tshark" };
 
 /// What every lab needs.
 pub const LAB: &[Tool] = &[IP, SETPRIV];

@@ -16,6 +16,9 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     setup::install(tools::TESTS, Pcap::Needed)?;
+    if std::env::var_os("TCPCOPY_CORPUS").is_some() {
+        setup::install(&[tools::TSHARK], Pcap::Needed)?;
+    }
     let programs = build_programs()?;
     println!("==> running the tests");
     let with_nextest = has_nextest();
