@@ -176,14 +176,6 @@ pub fn set_priority(nice: i8) -> io::Result<()> {
     sys::process::set_priority(i32::from(nice))
 }
 
-/// Lets the calling thread run on CPU number `cpu` only.
-///
-/// # Errors
-/// When there is no such CPU, or the process may not use it.
-pub fn pin_current_thread(cpu: usize) -> io::Result<()> {
-    sys::process::pin_to(cpu)
-}
-
 /// Moves the calling thread into a network namespace, given as an open file such as `/run/netns/<name>`. Sockets made in
 /// this thread from now on belong there.
 ///

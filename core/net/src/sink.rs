@@ -47,24 +47,3 @@ impl PacketSink for NullSink {
         self.bytes += batch.bytes().len() as u64;
     }
 }
-
-/// What an error number of a failed send usually means, and what to do about it.
-pub fn explain_errno(errno: i32) -> Option<&'static str> {
-    Some(match errno {
-        libc::EPERM | libc::EACCES => {
-            "a firewall rule on this host drops the packets (nft/iptables OUTPUT), or conntrack is full"
-        }
-        libc::EMSGSIZE => "the packets are larger than the MTU of the way to the target (overlay, tunnel)",
-        libc::ENOBUFS | libc::EAGAIN => {
-            "the interface's queue is full; the packets are retransmitted. Lower the load or lengthen txqueuelen"
-        }
-        libc::ENETUNREACH | libc::EHOSTUNREACH => {
-            "there is no route to the target; check: ip route get <target>"
-        }
-        libc::ENETDOWN => "the interface towards the target is down",
-        libc::EINVAL => {
-            "the kernel refuses the packets; is the client address (-c) one that may be sent from?"
-        }
-        _ => return None,
-    })
-}

@@ -231,11 +231,6 @@ impl RelayClients {
         self.locate(token).is_some()
     }
 
-    /// One past the highest poller token of these connections.
-    pub fn end_token(&self) -> u64 {
-        self.first_token + (self.servers.len() * self.per_server) as u64
-    }
-
     /// Handles what the poller says about one connection; a token of someone else is ignored. Replies are not read here but in
     /// [`RelayClients::drain`], which must follow.
     pub fn handle_event(&mut self, event: Event, poller: &Poller, now: Instant) {

@@ -8,15 +8,6 @@ use crate::wire::packet::OutgoingSegment;
 use crate::wire::tcp::{SackBlocks, TcpFlags, TcpOptions, Timestamps};
 
 impl Connection {
-    /// Whether [`Connection::transmit`] would send something now, timers aside.
-    pub fn wants_to_send(&self) -> bool {
-        self.syn_due
-            || self.abort_due
-            || self.stray_reset.is_some()
-            || self.receiver.ack_state() == AckState::Now
-            || self.sender.next_offset() < self.sender.end() + u64::from(self.sender.is_closing())
-    }
-
     /// Emits everything that may be sent now, `limit` segments at most. Returns whether the limit stopped it.
     pub fn transmit(
         &mut self,
