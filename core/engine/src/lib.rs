@@ -14,6 +14,7 @@ pub mod engine;
 pub mod flow;
 pub mod join;
 pub mod mapping;
+pub mod plugin;
 pub mod protocol;
 pub mod relay;
 pub mod sampling;

@@ -102,4 +102,6 @@ pub enum Origin {
     Start,
     /// The connection was joined at what looks like the start of a request.
     MidStream,
+    /// The session's plugin failed, and it begins anew as if joined in the middle.
+    Rejoined,
 }
