@@ -1,0 +1,1 @@
+//! What a protocol plugin of tcpcopy is written with.
