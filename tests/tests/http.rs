@@ -56,7 +56,7 @@ fn check_wrk(logs: &Logs, connections: usize) -> Result<()> {
 fn wrk_keep_alive_small() {
     lab_test(LabOptions::default(), |lab| {
         let client = lab.host(Host::Client);
-        let logs = replay_nginx(lab, || wrk(client, &url(Nginx::SMALL), 50, Duration::from_secs(4)))?;
+        let logs = replay_nginx(lab, || wrk(client, &url(Nginx::SMALL), 50, 1, Duration::from_secs(4)))?;
         check_wrk(&logs, 50)
     });
 }
@@ -65,7 +65,7 @@ fn wrk_keep_alive_small() {
 fn wrk_answers_of_100_kb() {
     lab_test(LabOptions::default(), |lab| {
         let client = lab.host(Host::Client);
-        let logs = replay_nginx(lab, || wrk(client, &url(Nginx::LARGE), 20, Duration::from_secs(4)))?;
+        let logs = replay_nginx(lab, || wrk(client, &url(Nginx::LARGE), 20, 1, Duration::from_secs(4)))?;
         check_wrk(&logs, 20)
     });
 }

@@ -58,7 +58,7 @@ fn nginx_logs_every_request_of_wrk_and_ab() {
         let url = |path: &str| format!("http://{}{path}", Host::Online.socket(Family::V4, HTTP));
         ab(client, &url(Nginx::LARGE), 5, 100)?;
         ensure!(server.wait_for(100, Duration::from_secs(5))?.len() == 100);
-        wrk(client, &url(Nginx::SMALL), 5, Duration::from_secs(1))?;
+        wrk(client, &url(Nginx::SMALL), 5, 1, Duration::from_secs(1))?;
         let mut lines = server.requests()?.split_off(100);
         let count = lines.len();
         ensure!(count > 100, "wrk made {count} requests");
