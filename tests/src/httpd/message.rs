@@ -5,13 +5,16 @@
 use anyhow::{Context, Result, bail, ensure};
 use std::io::{BufRead, Read};
 
+/// Names, in lower case, and values.
+pub type Fields = Vec<(String, String)>;
+
 /// The first line of a message and its fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Head {
     /// The request line or status line.
     pub line: String,
-    /// Names, in lower case, and values.
-    pub fields: Vec<(String, String)>,
+    /// Its fields, in order.
+    pub fields: Fields,
 }
 
 /// How the end of a body is found (RFC 9112, section 6.3).
@@ -86,7 +89,7 @@ impl Head {
     }
 }
 
-fn read_fields(stream: &mut impl BufRead) -> Result<Vec<(String, String)>> {
+fn read_fields(stream: &mut impl BufRead) -> Result<Fields> {
     let mut fields = Vec::new();
     loop {
         let mut line = String::new();
@@ -104,11 +107,7 @@ fn read_fields(stream: &mut impl BufRead) -> Result<Vec<(String, String)>> {
 ///
 /// # Errors
 /// When the connection fails or ends within it.
-pub fn read_body(
-    stream: &mut impl BufRead,
-    framing: Framing,
-    take: &mut dyn FnMut(&[u8]),
-) -> Result<Vec<(String, String)>> {
+pub fn read_body(stream: &mut impl BufRead, framing: Framing, take: &mut dyn FnMut(&[u8])) -> Result<Fields> {
     match framing {
         Framing::Length(length) => {
             read_exactly(stream, length, take)?;
@@ -167,13 +166,13 @@ pub fn chunked(body: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    fn read_all(mut input: &[u8]) -> Result<(Head, Vec<u8>, Vec<(String, String)>)> {
+    fn read_all(mut input: &[u8]) -> Result<(Vec<u8>, Fields)> {
         let head = Head::read(&mut input)?.context("nothing")?;
         let mut body = Vec::new();
         let framing = head.framing(Message::Request)?;
         let trailers = read_body(&mut input, framing, &mut |piece| body.extend_from_slice(piece))?;
         ensure!(input.is_empty(), "{} bytes are left", input.len());
-        Ok((head, body, trailers))
+        Ok((body, trailers))
     }
 
     #[test]
@@ -191,7 +190,7 @@ mod tests {
     fn chunks_and_trailers_are_read() {
         let input = b"POST /a HTTP/1.1\r\nTransfer-Encoding: gzip, Chunked\r\n\r\n\
             3;x=y\r\nabc\r\nA\r\n0123456789\r\n0\r\nX-Sum: 7\r\n\r\n";
-        let (_, body, trailers) = read_all(input).unwrap();
+        let (body, trailers) = read_all(input).unwrap();
         assert_eq!(body, b"abc0123456789");
         assert_eq!(trailers, [("x-sum".to_owned(), "7".to_owned())]);
         let longer = b"POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nabc\r\n0\r\n\r\n";
