@@ -10,7 +10,7 @@
 //! | `GET /events/N` | N server-sent events, some milliseconds apart |
 //! | `POST /login` (`user=U&password=P`) | a session cookie and, in JSON, a bearer token, both random; 401 for a wrong password |
 //! | `GET /me` | 200 with the user whose cookie or token it is, else 401 |
-//! | with `Expect: 100-continue` | 100 before the body is read; `/refuse/STATUS/…`: STATUS instead |
+//! | with `Expect: 100-continue` | 100 before the body is read, after a while; `/refuse/STATUS/…`: STATUS instead |
 //! | with `Upgrade: websocket` | the messages that come, back again |
 //! | any other | a short text |
 
@@ -28,9 +28,10 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher};
 use std::io::{BufReader, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// How much of a body is kept for who answers: forms are shorter.
 const KEPT: usize = 4 << 10;
@@ -44,6 +45,8 @@ pub struct Seen {
     pub status: u16,
     /// Whose session it belonged to; empty if to none.
     pub user: String,
+    /// Whether bytes came behind the header before the server had said that it wants them.
+    pub is_early: bool,
     /// Length of the body.
     pub body_bytes: u64,
     /// Checksum of the body and of the trailers behind it.
@@ -56,7 +59,12 @@ struct Shared {
     requests: Mutex<Vec<Seen>>,
     open: Mutex<HashMap<u64, TcpStream>>,
     stopped: AtomicBool,
+    /// The status by which every body that waits for a word is refused; 0 for none.
+    refusal: AtomicU16,
 }
+
+/// How long a server lets a client wait for its word: much longer than a body takes that does not wait.
+const BEFORE_CONTINUE: Duration = Duration::from_millis(150);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -84,6 +92,11 @@ impl<'lab> HttpServer<'lab> {
             Ok(std::thread::spawn(move || accept(&listener, &state)))
         })?;
         Ok(Self { host, port, shared, accepting: Some(accepting) })
+    }
+
+    /// From now on, refuses every body that waits for a word, with this status.
+    pub fn refuse_bodies(&self, status: u16) {
+        self.shared.refusal.store(status, Ordering::SeqCst);
     }
 
     /// The requests so far that came complete, in order of their completion.
@@ -120,7 +133,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         let shared = Arc::clone(shared);
         std::thread::spawn(move || {
             // Clients may break off; what came complete has been noted.
-            let _ = serve(stream, &shared.application, &mut |seen| lock(&shared.requests).push(seen));
+            let _ = serve(stream, &shared, &mut |seen| lock(&shared.requests).push(seen));
             lock(&shared.open).remove(&number);
         });
     }
@@ -134,17 +147,17 @@ pub fn serve_here(port: u16, note: impl Fn(Seen) + Send + Sync) -> anyhow::Error
         Ok(listener) => listener,
         Err(error) => return anyhow::Error::new(error).context(format!("listening on port {port}")),
     };
-    let application = Application::default();
+    let shared = Shared::default();
     std::thread::scope(|scope| {
         for stream in listener.incoming().flatten() {
             // Clients may break off; what came complete has been noted.
-            scope.spawn(|| serve(stream, &application, &mut |seen| note(seen)).ok());
+            scope.spawn(|| serve(stream, &shared, &mut |seen| note(seen)).ok());
         }
     });
     anyhow::anyhow!("the listener has ended")
 }
 
-fn serve(stream: TcpStream, application: &Application, note: &mut dyn FnMut(Seen)) -> Result<()> {
+fn serve(stream: TcpStream, shared: &Shared, note: &mut dyn FnMut(Seen)) -> Result<()> {
     stream.set_nodelay(true)?;
     let mut stream = BufReader::with_capacity(64 << 10, stream);
     while let Some(head) = Head::read(&mut stream)? {
@@ -160,8 +173,16 @@ fn serve(stream: TcpStream, application: &Application, note: &mut dyn FnMut(Seen
         }
         let next = next_of(&head, version);
         if head.has_token("expect", "100-continue") {
-            match expectation_of(path) {
-                Expectation::Continue => stream.get_mut().write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?,
+            let expectation = match shared.refusal.load(Ordering::SeqCst) {
+                0 => expectation_of(path),
+                status => Expectation::Refused(status),
+            };
+            match expectation {
+                Expectation::Continue => {
+                    std::thread::sleep(BEFORE_CONTINUE);
+                    seen.is_early = has_more(&stream)?;
+                    stream.get_mut().write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+                }
                 Expectation::Refused(status) => {
                     seen.status = status;
                     note(seen);
@@ -182,7 +203,7 @@ fn serve(stream: TcpStream, application: &Application, note: &mut dyn FnMut(Seen
             hasher.write(format!("{name}: {value}").as_bytes());
         }
         seen.body_hash = hasher.finish();
-        let answer = application.answer(&head, &kept)?;
+        let answer = shared.application.answer(&head, &kept)?;
         (seen.status, seen.user) = (answer.status, answer.user.clone());
         note(seen);
         if answer.write(stream.get_mut(), next)? == Next::Close {
@@ -190,6 +211,17 @@ fn serve(stream: TcpStream, application: &Application, note: &mut dyn FnMut(Seen
         }
     }
     Ok(())
+}
+
+/// Whether bytes have come that were not read yet.
+fn has_more(stream: &BufReader<TcpStream>) -> Result<bool> {
+    if !stream.buffer().is_empty() {
+        return Ok(true);
+    }
+    stream.get_ref().set_nonblocking(true)?;
+    let peeked = stream.get_ref().peek(&mut [0]);
+    stream.get_ref().set_nonblocking(false)?;
+    Ok(peeked.is_ok_and(|bytes| bytes > 0))
 }
 
 /// What the client wants to become of the connection.

@@ -69,6 +69,19 @@ impl<S: Read + Write> RedisClient<S> {
         self.reply().with_context(|| format!("redis command {words:?}"))
     }
 
+    /// Reads so many lines as they are, for replies with an error within.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub fn raw_lines(&mut self, count: usize) -> Result<Vec<String>> {
+        let read = |stream: &mut BufReader<S>| -> Result<String> {
+            let mut line = String::new();
+            stream.read_line(&mut line)?;
+            Ok(line.trim_end().to_owned())
+        };
+        (0..count).map(|_| read(&mut self.stream)).collect()
+    }
+
     /// Reads one reply.
     ///
     /// # Errors
