@@ -82,13 +82,14 @@ pub fn are_built(names: &[&str]) -> bool {
 pub struct Module {
     name: String,
     kind: Kind,
+    ports: Vec<u16>,
     options: Vec<String>,
 }
 
 impl Module {
     /// The plugin called `name`.
     pub fn new(name: &str, kind: Kind) -> Self {
-        Self { name: name.to_owned(), kind, options: Vec::new() }
+        Self { name: name.to_owned(), kind, ports: Vec::new(), options: Vec::new() }
     }
 
     /// The HTTP plugin.
@@ -99,6 +100,12 @@ impl Module {
     /// The Redis plugin.
     pub fn redis(kind: Kind) -> Self {
         Self::new("redis", kind)
+    }
+
+    /// For connections to this port of the online server, and no others but those also given.
+    pub fn port(mut self, port: u16) -> Self {
+        self.ports.push(port);
+        self
     }
 
     /// With one of its own options: `name=value`.
@@ -115,13 +122,17 @@ impl Module {
         find(&self.name, self.kind)
     }
 
-    /// What `tcpcopy` gets for it: the options behind a module are that module's.
+    /// What `tcpcopy` gets for it.
     pub fn arguments(&self) -> Vec<String> {
         // A file that is not there is `tcpcopy`'s error to tell; `are_built` comes first in tests.
         let file = plugin_folder().join(format!("{}.{}", self.name, self.kind.extension()));
+        let ports: Vec<String> = self.ports.iter().map(u16::to_string).collect();
         let mut arguments = vec!["--module".to_owned(), file.display().to_string()];
+        if !ports.is_empty() {
+            arguments[1] += &format!(":{}", ports.join(","));
+        }
         for option in &self.options {
-            arguments.extend(["--module-opt".to_owned(), option.clone()]);
+            arguments.extend(["--module-opt".to_owned(), format!("{}.{option}", self.name)]);
         }
         arguments
     }
