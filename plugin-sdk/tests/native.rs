@@ -176,7 +176,7 @@ fn run(
 }
 
 fn event(session: u64, kind: u32, start: u32, length: u32) -> abi::Event {
-    abi::Event { session, at: 0, kind, start, length, reserved: 0 }
+    abi::Event { session, at: 0, kind, start, length, flag: 0 }
 }
 
 fn opening(last: u8) -> abi::Opening {

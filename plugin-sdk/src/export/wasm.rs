@@ -138,6 +138,7 @@ fn inputs(bits: u32) -> types::Inputs {
 
 fn event(event: &types::Event) -> abi::Event {
     use types::Input;
+    let mut flag = 0;
     let (kind, start, length) = match event.input {
         Input::Opened(index) => (abi::input::OPENED, index, 0),
         Input::Request(span) => (abi::input::REQUEST, span.start, span.length),
@@ -145,14 +146,17 @@ fn event(event: &types::Event) -> abi::Event {
         Input::ResponseEnd => (abi::input::RESPONSE_END, 0, 0),
         Input::Reference(span) => (abi::input::REFERENCE, span.start, span.length),
         Input::Connected => (abi::input::CONNECTED, 0, 0),
-        Input::ConnectionLost(loss) => (abi::input::CONNECTION_LOST, loss.unanswered, loss.kept),
+        Input::ConnectionLost(loss) => {
+            flag = u32::from(loss.interrupted);
+            (abi::input::CONNECTION_LOST, loss.unanswered, loss.kept)
+        }
         Input::Gap => (abi::input::GAP, 0, 0),
         Input::ClientClosed(types::ClientEnd::Finished) => (abi::input::CLIENT_CLOSED, 0, 0),
         Input::ClientClosed(types::ClientEnd::Reset) => (abi::input::CLIENT_CLOSED, 1, 0),
         Input::Timer => (abi::input::TIMER, 0, 0),
         Input::Ended => (abi::input::ENDED, 0, 0),
     };
-    abi::Event { session: event.session, at: event.at, kind, start, length, reserved: 0 }
+    abi::Event { session: event.session, at: event.at, kind, start, length, flag }
 }
 
 fn action(action: &abi::Action) -> types::Action {
