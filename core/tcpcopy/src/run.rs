@@ -320,7 +320,7 @@ fn open_workers(
     for (index, source) in open_sources(settings, count)?.into_iter().enumerate() {
         let mut engine = engine(settings, index as u16, count, seed);
         for (runner, ports) in modules.runners(index) {
-            engine.add_plugin(runner, ports);
+            engine.add_plugin(runner, ports, wait_policy(settings));
         }
         for transfer in &settings.transfers {
             if let Ok(mtu) = path_mtu(transfer.target.addr) {
@@ -370,11 +370,15 @@ fn engine(settings: &Settings, worker: u16, workers: usize, seed: u64) -> Engine
         seed,
         ..EngineConfig::new(settings.mapping_options(worker))
     };
-    let policy = match load.waiting {
+    let policy = wait_policy(settings);
+    Engine::new(config, Box::new(TransparentFactory { policy }), clock::monotonic())
+}
+
+const fn wait_policy(settings: &Settings) -> WaitPolicy {
+    match settings.load.waiting {
         Waiting::ForResponses => WaitPolicy::LikeClient,
         Waiting::Never => WaitPolicy::Never,
-    };
-    Engine::new(config, Box::new(TransparentFactory { policy }), clock::monotonic())
+    }
 }
 
 fn open_sources(settings: &Settings, count: usize) -> anyhow::Result<Vec<Box<dyn PacketSource>>> {
