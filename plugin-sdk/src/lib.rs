@@ -12,6 +12,7 @@ pub mod testing;
 mod actions;
 mod descriptor;
 mod dispatch;
+mod export;
 mod plugin;
 mod settings;
 mod words;
@@ -22,13 +23,11 @@ pub use plugin::Plugin;
 pub use settings::{ConfigError, Settings, Value};
 pub use words::{ClientEnd, Level, Loss, Opening, Origin, Reply, Timestamp};
 
-/// Hands an instance of a plugin to tcpcopy: as a WebAssembly module on wasm32, else as a native library.
-#[macro_export]
-macro_rules! export_plugin {
-    ($plugin:ty) => {
-        const _: fn() = || {
-            fn is_plugin<P: $crate::Plugin>() {}
-            is_plugin::<$plugin>();
-        };
-    };
+/// What [`export_plugin!`] writes refers to this. No part of the interface.
+#[doc(hidden)]
+pub mod __private {
+    #[cfg(not(target_family = "wasm"))]
+    pub use crate::export::native;
+    #[cfg(target_family = "wasm")]
+    pub use crate::export::wasm;
 }
