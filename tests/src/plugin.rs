@@ -8,6 +8,9 @@ use std::path::PathBuf;
 /// Folder with the built plugins, for those who build them elsewhere.
 pub const PLUGIN_DIR: &str = "TCPCOPY_PLUGIN_DIR";
 
+/// Folder, within that of the built plugins, of those that only tests use.
+pub const TEST_PLUGINS: &str = "tests";
+
 /// How a plugin is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -57,10 +60,10 @@ pub fn plugin_folder() -> PathBuf {
 /// # Errors
 /// When it was not built.
 pub fn find(name: &str, kind: Kind) -> Result<PathBuf> {
-    let file = plugin_folder().join(format!("{name}.{}", kind.extension()));
-    match file.exists() {
-        true => Ok(file),
-        false => bail!("there is no {}\nhint: cargo xtask build-plugins", file.display()),
+    let (folder, file) = (plugin_folder(), format!("{name}.{}", kind.extension()));
+    match [folder.join(&file), folder.join(TEST_PLUGINS).join(&file)].into_iter().find(|file| file.exists()) {
+        Some(file) => Ok(file),
+        None => bail!("there is no {file} in {}\nhint: cargo xtask build-plugins", folder.display()),
     }
 }
 
@@ -125,7 +128,7 @@ impl Module {
     /// What `tcpcopy` gets for it.
     pub fn arguments(&self) -> Vec<String> {
         // A file that is not there is `tcpcopy`'s error to tell; `are_built` comes first in tests.
-        let file = plugin_folder().join(format!("{}.{}", self.name, self.kind.extension()));
+        let file = self.file().unwrap_or_else(|_| plugin_folder().join(&self.name));
         let ports: Vec<String> = self.ports.iter().map(u16::to_string).collect();
         let mut arguments = vec!["--module".to_owned(), file.display().to_string()];
         if !ports.is_empty() {

@@ -19,8 +19,8 @@ pub(super) struct ComponentizeArgs {
 
 pub(super) fn run(args: &ComponentizeArgs) -> Result<ExitCode, CommandError> {
     let (input, output) = (args.input.display(), args.output.display());
-    let module =
-        std::fs::read(&args.input).hint(format!("can't read {input}"), "give the file that cargo build made")?;
+    let module = std::fs::read(&args.input)
+        .hint(format!("can't read {input}"), "give the file that cargo build made")?;
     let component = componentize(&module).map_err(|reason| {
         failure(
             format!("{input} can't be made a component: {reason}"),

@@ -39,7 +39,9 @@ impl Plugin for Faulty {
     type Session = ();
 
     fn descriptor() -> Descriptor {
-        Descriptor::new("faulty", env!("CARGO_PKG_VERSION")).about("Fails when a request asks it to.").ports(&[8080])
+        Descriptor::new("faulty", env!("CARGO_PKG_VERSION"))
+            .about("Fails when a request asks it to.")
+            .ports(&[8080])
     }
 
     fn configure(_settings: &Settings) -> Result<Self, ConfigError> {
