@@ -44,7 +44,7 @@ impl Carrier<'_> {
         if self.table.is_empty() {
             return Readiness::Ready;
         }
-        for (number, field) in head.fields.clone().enumerate() {
+        for (number, field) in head.fields.enumerate() {
             let value = if field.is(b"cookie") {
                 self.cookies(field.value)
             } else if field.is(b"authorization") || self.sources.headers.iter().any(|name| field.is(name)) {

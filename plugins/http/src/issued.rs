@@ -32,7 +32,7 @@ pub(crate) enum Search {
 /// How the body behind `head` is to be searched, if at all.
 pub(crate) fn search_of(head: &ResponseHead<'_>, sources: &Sources) -> Option<Search> {
     let mut search = None;
-    for field in head.fields.clone() {
+    for field in head.fields {
         match field.name.len() {
             12 if field.is(b"content-type") => {
                 let value = field.value.to_ascii_lowercase();
@@ -68,7 +68,7 @@ pub(crate) fn bearer(value: &[u8]) -> (usize, &[u8]) {
 
 /// Adds what a head issues.
 pub(crate) fn in_head(head: &ResponseHead<'_>, sources: &Sources, issued: &mut Vec<Issued>) {
-    for field in head.fields.clone() {
+    for field in head.fields {
         if field.is(b"set-cookie") {
             let pair = field.value.split(|byte| *byte == b';').next().unwrap_or_default();
             if let Some(equals) = memchr(b'=', pair) {

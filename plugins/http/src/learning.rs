@@ -74,6 +74,14 @@ pub(crate) enum Course {
     Lost,
 }
 
+/// Whether the target gets a request too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Replayed {
+    Yes,
+    /// Only the online server answers it.
+    No,
+}
+
 /// What one session knows of the two servers' answers.
 #[derive(Debug)]
 pub(crate) struct Learning {
@@ -117,10 +125,10 @@ impl Learning {
         self.course
     }
 
-    /// The client sent a request. Returns its number. One that is not `replayed` is answered by the online server only.
-    pub(crate) fn begin(&mut self, method: Method, replayed: bool) -> u64 {
+    /// The client sent a request. Returns its number.
+    pub(crate) fn begin(&mut self, method: Method, replayed: Replayed) -> u64 {
         let mut exchange = Exchange { method, ..Exchange::default() };
-        if !replayed {
+        if replayed == Replayed::No {
             exchange.target.state = Answer::Complete;
         }
         if self.course == Course::Lost {
@@ -233,6 +241,13 @@ impl Learning {
         self.course = Course::Lost;
         for exchange in &mut self.exchanges {
             exchange.online.state = Answer::Complete;
+        }
+    }
+
+    /// The session is over: nothing is due any more.
+    pub(crate) fn abandon(&mut self, table: &mut Credentials) {
+        for issued in self.exchanges.drain(..).flat_map(|exchange| exchange.online.issued) {
+            table.forget_due(issued.kind, &issued.name, &issued.value);
         }
     }
 

@@ -86,6 +86,12 @@ impl Plugin for Http {
     fn on_timer(&mut self, session: &mut Session, actions: &mut Actions<'_>) {
         session.handle_timer(actions);
     }
+
+    fn on_ended(&mut self, session: Session) {
+        if let (Some(mut learning), Some(table)) = (session.learning, &mut self.credentials) {
+            learning.abandon(table);
+        }
+    }
 }
 
 #[cfg(feature = "export")]

@@ -87,7 +87,7 @@ impl Session {
         let framing = head.framing(due.method);
         self.answers.closes =
             head.closes() || framing == Framing::UntilClose || due.after == Condition::Spent;
-        self.note_final(due, actions);
+        self.note_final(actions);
         if !self.answers.decoder.accept(framing) {
             self.complete_reply(http, actions);
         }
@@ -115,17 +115,7 @@ impl Session {
     }
 
     /// The target has answered, possibly before it has all of the request.
-    fn note_final(&mut self, due: Due, actions: &mut Actions<'_>) {
-        if due.wish != Wish::None {
-            if let Asking::Switch = self.asking {
-                self.asking = Asking::Unswitched;
-            } else if self.is_front_under_way()
-                && let Some(under_way) = &mut self.under_way
-            {
-                under_way.then = Asking::Unswitched;
-            }
-            actions.resume();
-        }
+    fn note_final(&mut self, actions: &mut Actions<'_>) {
         if self.is_front_under_way()
             && let Asking::Body { answer, .. } = &mut self.asking
             && *answer == Continue::Due
@@ -164,6 +154,14 @@ impl Session {
         {
             learning.target_complete(due.exchange, &options.sources, table);
             resume_if_learnt(self, actions);
+        }
+        if due.wish != Wish::None {
+            match (&mut self.under_way, &mut self.asking) {
+                (Some(request), _) if under_way => request.then = Asking::Unswitched,
+                (_, asking @ Asking::Switch) => *asking = Asking::Unswitched,
+                _ => {}
+            }
+            actions.resume();
         }
         let closes = std::mem::take(&mut self.answers.closes);
         if under_way && let Some(request) = &mut self.under_way {

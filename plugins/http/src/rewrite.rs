@@ -88,13 +88,19 @@ impl Rewrite {
     }
 
     /// Writes the changed head of a request to `out`.
-    pub(crate) fn write(&self, bytes: &[u8], head: &RequestHead<'_>, substitutes: &Substitutes, out: &mut Vec<u8>) {
+    pub(crate) fn write(
+        &self,
+        bytes: &[u8],
+        head: &RequestHead<'_>,
+        substitutes: &Substitutes,
+        out: &mut Vec<u8>,
+    ) {
         out.clear();
         self.write_line(bytes, head, substitutes, out);
         let mut written = vec![false; self.set.len()];
         let mut host_written = self.host.is_none();
         let mut end = head.line_len;
-        for (number, field) in head.fields.clone().enumerate() {
+        for (number, field) in head.fields.enumerate() {
             end += field.line.len();
             if self.remove.iter().any(|name| field.is(name)) {
                 continue;

@@ -4,11 +4,11 @@ use crate::Http;
 use crate::answers::{Answers, Condition, Due, Wish};
 use crate::carry::{Carrier, Patience, Readiness};
 use crate::codec::{
-    BadMessage, Framing, RequestDecoder, RequestHead, RequestStep, Resemblance, UpgradeTo, find_request_line,
-    resembles_request,
+    BadMessage, Framing, Place, RequestDecoder, RequestHead, RequestStep, Resemblance, UpgradeTo,
+    find_request_line, resembles_request,
 };
 use crate::filter::{Verdict, hash};
-use crate::learning::Learning;
+use crate::learning::{Learning, Replayed};
 use crate::options::BadRequests;
 use crate::rewrite::Substitutes;
 use plugin_sdk::{Actions, Opening, Origin, Reply};
@@ -73,7 +73,7 @@ pub(crate) enum Asking {
     /// Messages, as the decoder reads them.
     Messages,
     /// Anything, up to where a request surely begins.
-    Lost { line_start: bool },
+    Lost(Place),
     /// The body of a request that expects a 100; or the next request, if the client was told not to send it.
     Body { answer: Continue, timed: Timed },
     /// The body of such a request that is already ended and answered; or the next request.
@@ -119,7 +119,7 @@ impl Session {
         let max_head = http.options.max_head;
         let asking = match opening.origin {
             Origin::Start => Asking::Messages,
-            Origin::MidStream | Origin::Rejoined => Asking::Lost { line_start: true },
+            Origin::MidStream | Origin::Rejoined => Asking::Lost(Place::LineStart),
         };
         let learning = http.credentials.as_ref();
         Self {
@@ -150,7 +150,7 @@ impl Session {
         match self.asking {
             Asking::Messages => self.read(http, bytes, actions),
             _ if bytes.is_empty() => Pass::Wait,
-            Asking::Lost { line_start } => self.seek(bytes, line_start, actions),
+            Asking::Lost(place) => self.seek(bytes, place, actions),
             Asking::Body { answer, timed } => self.consider_body(http, bytes, answer, timed, actions),
             Asking::Leftover => match resembles_request(bytes) {
                 Resemblance::Maybe => Pass::Wait,
@@ -198,8 +198,8 @@ impl Session {
         Pass::On(0)
     }
 
-    fn seek(&mut self, bytes: &[u8], line_start: bool, actions: &mut Actions<'_>) -> Pass {
-        match find_request_line(bytes, line_start) {
+    fn seek(&mut self, bytes: &[u8], place: Place, actions: &mut Actions<'_>) -> Pass {
+        match find_request_line(bytes, place) {
             Ok(before) => {
                 actions.discard(before);
                 // What was discarded is no part of the request.
@@ -209,8 +209,12 @@ impl Session {
             }
             Err(before) => {
                 actions.discard(before);
-                let line_start = before.checked_sub(1).map_or(line_start, |last| bytes[last] == b'\n');
-                self.asking = Asking::Lost { line_start };
+                let place = match before.checked_sub(1).map(|last| bytes[last]) {
+                    None => place,
+                    Some(b'\n') => Place::LineStart,
+                    Some(_) => Place::WithinLine,
+                };
+                self.asking = Asking::Lost(place);
                 Pass::Wait
             }
         }
@@ -272,12 +276,12 @@ impl Session {
         if let Verdict::Drop(name) = http.options.filter.judge(head, self.client) {
             actions.count(name, 1);
             if let Some(learning) = &mut self.learning {
-                learning.begin(head.kind(), false);
+                learning.begin(head.kind(), Replayed::No);
             }
             actions.discard(head.len);
             let then = match wish {
                 Wish::None => Asking::Messages,
-                Wish::Distinct | Wish::Other => Asking::Lost { line_start: true },
+                Wish::Distinct | Wish::Other => Asking::Lost(Place::LineStart),
                 Wish::Tunnel => Asking::Nothing,
             };
             self.begin(UnderWay { fate: Fate::Discard, standing: Standing::Unanswerable, then });
@@ -290,7 +294,7 @@ impl Session {
             (&mut self.learning, &mut http.credentials, &http.options.credentials)
         {
             // The online server may answer while the request waits.
-            self.seen.get_or_insert_with(|| learning.begin(head.kind(), true));
+            self.seen.get_or_insert_with(|| learning.begin(head.kind(), Replayed::Yes));
             let patience = match u128::from(options.wait_millis) {
                 wait if u128::from(self.polls) * POLL.as_millis() >= wait => Patience::None,
                 _ => Patience::Some,
@@ -459,7 +463,7 @@ impl Session {
             _ => {
                 self.decoder.restart();
                 actions.clear_timer();
-                self.asking = Asking::Lost { line_start: false };
+                self.asking = Asking::Lost(Place::WithinLine);
             }
         }
     }
@@ -467,13 +471,18 @@ impl Session {
     /// A moment that was asked for has come.
     pub(crate) fn handle_timer(&mut self, actions: &mut Actions<'_>) {
         match &mut self.asking {
+            Asking::Body { answer: Continue::Refused, .. } => {
+                if let Some(under_way) = &mut self.under_way {
+                    under_way.fate = Fate::Discard;
+                }
+                self.asking = Asking::Messages;
+                actions.resume();
+            }
             Asking::Body { answer, .. } => {
                 if *answer == Continue::Due {
                     actions.count("bodies sent without the target's 100", 1);
                 }
-                if *answer != Continue::Refused {
-                    *answer = Continue::Overdue;
-                }
+                *answer = Continue::Overdue;
                 actions.resume();
             }
             Asking::Messages => {
