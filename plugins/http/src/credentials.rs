@@ -8,19 +8,19 @@ use plugin_sdk::{ConfigError, Settings};
 use std::collections::HashMap;
 
 /// Longest value that is remembered, in bytes.
-pub const MAX_VALUE: usize = 8 * 1024;
+pub(crate) const MAX_VALUE: usize = 8 * 1024;
 /// Shorter values of cookies are not looked for outside of `Cookie`: they may be anything.
 const MIN_TOKEN: usize = 8;
 
 /// Where servers put tokens. Cookies are always looked at.
 #[derive(Clone, Debug, Default)]
-pub struct Sources {
+pub(crate) struct Sources {
     /// Fields of JSON bodies.
-    pub fields: Vec<Vec<u8>>,
+    pub(crate) fields: Vec<Vec<u8>>,
     /// Headers.
-    pub headers: Vec<Vec<u8>>,
+    pub(crate) headers: Vec<Vec<u8>>,
     /// Fields of queries and forms.
-    pub params: Vec<Vec<u8>>,
+    pub(crate) params: Vec<Vec<u8>>,
 }
 
 impl Sources {
@@ -44,7 +44,7 @@ impl Sources {
 
 /// What is known of a value that a client sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Counterpart<'a> {
+pub(crate) enum Counterpart<'a> {
     /// The online server did not issue it, as far as is known: it passes unchanged.
     Unknown,
     /// The target issued this in its place.
@@ -55,7 +55,7 @@ pub enum Counterpart<'a> {
 
 /// What a credential is told apart by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// A cookie: by its name and value.
     Cookie,
     /// A token: by its value alone, since clients send it elsewhere than they got it.
@@ -72,7 +72,7 @@ enum Entry {
 
 /// The table. Holds at most as many values as it was told to; those that were not used for longest go first.
 #[derive(Debug)]
-pub struct Credentials {
+pub(crate) struct Credentials {
     // Two generations, each half as large as the table may be: what is used moves to the young one, and when that is full the
     // old one goes. Costs nothing per use, and keeps at least the more recent half.
     young: HashMap<Box<[u8]>, Entry>,
@@ -83,22 +83,22 @@ pub struct Credentials {
 
 impl Credentials {
     /// An empty table of at most `max` values.
-    pub fn new(max: usize) -> Self {
+    pub(crate) fn new(max: usize) -> Self {
         Self { young: HashMap::new(), old: HashMap::new(), half: (max / 2).max(1), key: Vec::new() }
     }
 
     /// Number of values remembered.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.young.len() + self.old.len()
     }
 
     /// Whether none is.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// The online server issued a value; the target's answer is due.
-    pub fn expect(&mut self, kind: Kind, name: &[u8], value: &[u8]) {
+    pub(crate) fn expect(&mut self, kind: Kind, name: &[u8], value: &[u8]) {
         self.each_key(kind, name, value, |table| {
             // What is known stays known until something else is: servers issue the same cookie again and again.
             if table.find().is_none() {
@@ -108,12 +108,12 @@ impl Credentials {
     }
 
     /// The target issued `target` where the online server issued `online`.
-    pub fn learn(&mut self, kind: Kind, name: &[u8], online: &[u8], target: &[u8]) {
+    pub(crate) fn learn(&mut self, kind: Kind, name: &[u8], online: &[u8], target: &[u8]) {
         self.each_key(kind, name, online, |table| table.put(Entry::Known(target.into())));
     }
 
     /// The target issued nothing in place of a value of the online server's.
-    pub fn forget_due(&mut self, kind: Kind, name: &[u8], online: &[u8]) {
+    pub(crate) fn forget_due(&mut self, kind: Kind, name: &[u8], online: &[u8]) {
         self.each_key(kind, name, online, |table| {
             if matches!(table.find(), Some(Entry::Due | Entry::Late)) {
                 table.young.remove(table.key.as_slice());
@@ -122,7 +122,7 @@ impl Credentials {
     }
 
     /// Nobody waits for a value any more.
-    pub fn give_up(&mut self, kind: Kind, name: &[u8], online: &[u8]) {
+    pub(crate) fn give_up(&mut self, kind: Kind, name: &[u8], online: &[u8]) {
         self.each_key(kind, name, online, |table| {
             if table.find() == Some(&Entry::Due) {
                 table.put(Entry::Late);
@@ -131,7 +131,7 @@ impl Credentials {
     }
 
     /// What the target issued in place of a value that a client sends.
-    pub fn counterpart(&mut self, kind: Kind, name: &[u8], value: &[u8]) -> Counterpart<'_> {
+    pub(crate) fn counterpart(&mut self, kind: Kind, name: &[u8], value: &[u8]) -> Counterpart<'_> {
         if self.is_empty() {
             return Counterpart::Unknown;
         }

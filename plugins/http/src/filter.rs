@@ -8,7 +8,7 @@ use regex_lite::Regex;
 
 /// Whether a request is replayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// It is.
     Keep,
     /// It is left out, counted under this name.
@@ -39,7 +39,7 @@ struct Rules {
 
 /// All rules.
 #[derive(Debug)]
-pub struct Filter {
+pub(crate) struct Filter {
     keep: Rules,
     drop: Rules,
     /// Of 2³²; more than that is all.
@@ -68,7 +68,7 @@ impl Filter {
     }
 
     /// Whether a request is replayed; `client` stands for the client's address.
-    pub fn judge(&self, head: &RequestHead<'_>, client: u64) -> Verdict {
+    pub(crate) fn judge(&self, head: &RequestHead<'_>, client: u64) -> Verdict {
         if self.keeps_all {
             return Verdict::Keep;
         }
@@ -156,7 +156,7 @@ impl Rules {
 }
 
 /// A number that the same bytes always have: FNV-1a, with its bits mixed so that the upper ones can be sampled.
-pub fn hash(bytes: &[u8]) -> u64 {
+pub(crate) fn hash(bytes: &[u8]) -> u64 {
     let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });

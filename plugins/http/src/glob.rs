@@ -2,16 +2,16 @@
 
 /// A pattern: `*` stands for any bytes, none too, and `?` for one byte; everything else for itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Glob(Vec<u8>);
+pub(crate) struct Glob(Vec<u8>);
 
 impl Glob {
     /// A pattern as the user wrote it.
-    pub fn new(pattern: &str) -> Self {
+    pub(crate) fn new(pattern: &str) -> Self {
         Self(pattern.as_bytes().to_vec())
     }
 
     /// Whether all of `text` fits. Takes time in proportion to both lengths multiplied, at worst.
-    pub fn matches(&self, text: &[u8]) -> bool {
+    pub(crate) fn matches(&self, text: &[u8]) -> bool {
         let pattern = &self.0;
         let (mut p, mut t) = (0, 0);
         // Behind the last star, and what it stands for so far.

@@ -5,24 +5,24 @@ use crate::credentials::{Kind, MAX_VALUE, Sources};
 use memchr::{memchr, memmem};
 
 /// Longest body that is searched, in bytes.
-pub const MAX_BODY: usize = 64 * 1024;
+pub(crate) const MAX_BODY: usize = 64 * 1024;
 /// Most values of one response that are looked at.
 const MAX_ISSUED: usize = 64;
 
 /// A value that a server gave to a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Issued {
+pub(crate) struct Issued {
     /// What it is told apart by.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
     /// The name of the cookie, header or field; lower-case for headers.
-    pub name: Vec<u8>,
+    pub(crate) name: Vec<u8>,
     /// The value.
-    pub value: Vec<u8>,
+    pub(crate) value: Vec<u8>,
 }
 
 /// How a body is searched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Search {
+pub(crate) enum Search {
     /// For fields of JSON objects.
     Json,
     /// For fields of HTML forms.
@@ -30,21 +30,25 @@ pub enum Search {
 }
 
 /// How the body behind `head` is to be searched, if at all.
-pub fn search_of(head: &ResponseHead<'_>, sources: &Sources) -> Option<Search> {
+pub(crate) fn search_of(head: &ResponseHead<'_>, sources: &Sources) -> Option<Search> {
     let mut search = None;
-    for field in head.fields.clone() {
+    for field in head.fields {
         match field.name.len() {
             12 if field.is(b"content-type") => {
                 let value = field.value.to_ascii_lowercase();
                 let value = value.split(|byte| *byte == b';').next().map(trim).unwrap_or_default();
                 search = match value {
-                    b"text/html" | b"application/xhtml+xml" if !sources.params.is_empty() => Some(Search::Html),
+                    b"text/html" | b"application/xhtml+xml" if !sources.params.is_empty() => {
+                        Some(Search::Html)
+                    }
                     _ if value.ends_with(b"json") && !sources.fields.is_empty() => Some(Search::Json),
                     _ => None,
                 };
             }
             // What is compressed is not looked into.
-            16 if field.is(b"content-encoding") && !field.value.eq_ignore_ascii_case(b"identity") => return None,
+            16 if field.is(b"content-encoding") && !field.value.eq_ignore_ascii_case(b"identity") => {
+                return None;
+            }
             _ => {}
         }
     }
@@ -52,7 +56,7 @@ pub fn search_of(head: &ResponseHead<'_>, sources: &Sources) -> Option<Search> {
 }
 
 /// A token without the scheme in front of it (RFC 6750, section 2.1), and where it begins.
-pub fn bearer(value: &[u8]) -> (usize, &[u8]) {
+pub(crate) fn bearer(value: &[u8]) -> (usize, &[u8]) {
     match value.split_at_checked(7) {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer ") => {
             let token = trim(token);
@@ -63,8 +67,8 @@ pub fn bearer(value: &[u8]) -> (usize, &[u8]) {
 }
 
 /// Adds what a head issues.
-pub fn in_head(head: &ResponseHead<'_>, sources: &Sources, issued: &mut Vec<Issued>) {
-    for field in head.fields.clone() {
+pub(crate) fn in_head(head: &ResponseHead<'_>, sources: &Sources, issued: &mut Vec<Issued>) {
+    for field in head.fields {
         if field.is(b"set-cookie") {
             let pair = field.value.split(|byte| *byte == b';').next().unwrap_or_default();
             if let Some(equals) = memchr(b'=', pair) {
@@ -77,7 +81,7 @@ pub fn in_head(head: &ResponseHead<'_>, sources: &Sources, issued: &mut Vec<Issu
 }
 
 /// Adds what a body issues.
-pub fn in_body(search: Search, body: &[u8], sources: &Sources, issued: &mut Vec<Issued>) {
+pub(crate) fn in_body(search: Search, body: &[u8], sources: &Sources, issued: &mut Vec<Issued>) {
     match search {
         Search::Json => in_json(body, &sources.fields, issued),
         Search::Html => in_html(body, &sources.params, issued),
@@ -153,18 +157,17 @@ fn in_html(body: &[u8], names: &[Vec<u8>], issued: &mut Vec<Issued>) {
     let mut rest = body;
     while let Some(start) = memchr(b'<', rest) {
         rest = &rest[start + 1..];
-        let length = tag_length(rest);
-        let tag = &rest[..length];
-        let is = |name: &[u8]| tag.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
-        let value = if is(b"input") {
-            attribute(tag, b"value")
+        let is = |name: &[u8]| rest.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
+        let holder: &[u8] = if is(b"input") {
+            b"value"
         } else if is(b"meta") {
-            attribute(tag, b"content")
+            b"content"
         } else {
             continue;
         };
-        rest = &rest[length..];
-        if let (Some(name), Some(value)) = (attribute(tag, b"name"), value)
+        let (tag, behind) = rest.split_at(tag_length(rest));
+        rest = behind;
+        if let (Some(name), Some(value)) = (attribute(tag, b"name"), attribute(tag, holder))
             && names.iter().any(|known| known == name)
             && memmem::find(value, b"&").is_none()
         {
@@ -245,11 +248,16 @@ mod tests {
 
     #[test]
     fn tokens_are_found_in_forms() {
-        check(Search::Html, r#"<form><INPUT type=hidden name="csrf" value="abc"></form>"#, &[("csrf", "abc")]);
-        check(Search::Html, r#"<input value='a>b' name=csrf/><meta name="token" content="t">"#, &[
-            ("csrf", "a>b"),
-            ("token", "t"),
-        ]);
+        check(
+            Search::Html,
+            r#"<form><INPUT type=hidden name="csrf" value="abc"></form>"#,
+            &[("csrf", "abc")],
+        );
+        check(
+            Search::Html,
+            r#"<input value='a>b' name=csrf><meta name="token" content="t">"#,
+            &[("csrf", "a>b"), ("token", "t")],
+        );
         check(Search::Html, r#"<input name="other" value="x"><a name="csrf" value="y">"#, &[]);
         check(Search::Html, r#"<input disabled name = "csrf" value = "z" />"#, &[("csrf", "z")]);
         check(Search::Html, r#"<input name="csrf" value="a&amp;b"><input ===> <input name="csrf""#, &[]);

@@ -7,7 +7,7 @@ use plugin_sdk::{ConfigError, Descriptor, Inputs, PluginOption, Settings};
 
 /// What is done about a client's bytes that are no request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BadRequests {
+pub(crate) enum BadRequests {
     /// The session is replayed as without a plugin from there on.
     Forward,
     /// The connection is closed behind what was sent before.
@@ -16,34 +16,34 @@ pub enum BadRequests {
 
 /// How the target's cookies and tokens are carried.
 #[derive(Clone, Debug)]
-pub struct CredentialOptions {
+pub(crate) struct CredentialOptions {
     /// Where servers put them.
-    pub sources: Sources,
+    pub(crate) sources: Sources,
     /// How long a request waits for one that the target has not issued yet, in milliseconds.
-    pub wait_millis: u32,
+    pub(crate) wait_millis: u32,
     /// Most of them that are remembered.
-    pub max: usize,
+    pub(crate) max: usize,
 }
 
 /// What was set.
 #[derive(Debug)]
-pub struct Options {
+pub(crate) struct Options {
     /// Which requests are replayed.
-    pub filter: Filter,
+    pub(crate) filter: Filter,
     /// What is changed in them.
-    pub rewrite: Rewrite,
+    pub(crate) rewrite: Rewrite,
     /// What is done about what is no request.
-    pub bad_requests: BadRequests,
+    pub(crate) bad_requests: BadRequests,
     /// Largest head, in bytes.
-    pub max_head: usize,
+    pub(crate) max_head: usize,
     /// How long a body waits for the target's 100, in milliseconds.
-    pub continue_millis: u32,
+    pub(crate) continue_millis: u32,
     /// None: credentials pass as the online server issued them.
-    pub credentials: Option<CredentialOptions>,
+    pub(crate) credentials: Option<CredentialOptions>,
 }
 
 /// What the plugin is.
-pub fn descriptor() -> Descriptor {
+pub(crate) fn descriptor() -> Descriptor {
     let texts = |name, help| PluginOption::texts(name).help(help);
     Descriptor::new("http", env!("CARGO_PKG_VERSION"))
         .about("HTTP/1.0 and 1.1: requests one by one, filters, rewriting, logged-in sessions.")
@@ -136,7 +136,7 @@ impl Options {
     ///
     /// # Errors
     /// A pattern, regular expression, header or number that makes no sense.
-    pub fn read(settings: &Settings) -> Result<Self, ConfigError> {
+    pub(crate) fn read(settings: &Settings) -> Result<Self, ConfigError> {
         let credentials = if settings.boolean("map-credentials") {
             Some(CredentialOptions {
                 sources: Sources::read(settings)?,

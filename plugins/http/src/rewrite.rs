@@ -5,12 +5,11 @@ use crate::target::parts;
 use plugin_sdk::{ConfigError, Settings};
 
 /// Headers that say where messages end and what becomes of the connection. Changed ones would break the replay.
-const FRAMING: [&str; 6] =
-    ["connection", "content-length", "expect", "te", "transfer-encoding", "upgrade"];
+const FRAMING: [&str; 6] = ["connection", "content-length", "expect", "te", "transfer-encoding", "upgrade"];
 
 /// What users want changed.
 #[derive(Debug)]
-pub struct Rewrite {
+pub(crate) struct Rewrite {
     set: Vec<(Vec<u8>, Vec<u8>)>,
     remove: Vec<Vec<u8>>,
     host: Option<Vec<u8>>,
@@ -20,18 +19,18 @@ pub struct Rewrite {
 
 /// What is put in place of one part of a head.
 #[derive(Debug, Default)]
-pub struct Substitutes {
+pub(crate) struct Substitutes {
     /// The query, with its question mark.
-    pub query: Option<Vec<u8>>,
+    pub(crate) query: Option<Vec<u8>>,
     /// Values of header lines, by the number of the line.
-    pub values: Vec<(usize, Vec<u8>)>,
+    pub(crate) values: Vec<(usize, Vec<u8>)>,
     /// The body's length.
-    pub length: Option<usize>,
+    pub(crate) length: Option<usize>,
 }
 
 impl Substitutes {
     /// Whether nothing is to be replaced.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.query.is_none() && self.values.is_empty() && self.length.is_none()
     }
 }
@@ -48,7 +47,9 @@ impl Rewrite {
             .map(|(name, value)| {
                 check_name("set-headers", name)?;
                 if value.bytes().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
-                    return Err(ConfigError::from(format!("set-headers: the value of {name} is more than a line")));
+                    return Err(ConfigError::from(format!(
+                        "set-headers: the value of {name} is more than a line"
+                    )));
                 }
                 Ok((name.as_bytes().to_vec(), value.as_bytes().to_vec()))
             })
@@ -59,7 +60,10 @@ impl Rewrite {
         if let Some(host) = host
             && host.bytes().any(|byte| byte <= b' ' || byte == b'/' || byte == 0x7f)
         {
-            return Err(format!("host = {host:?}: a host name or address, with or without a port, is possible").into());
+            return Err(format!(
+                "host = {host:?}: a host name or address, with or without a port, is possible"
+            )
+            .into());
         }
         let mut prefixes: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
         for (from, to) in settings.table("path-prefixes") {
@@ -79,18 +83,24 @@ impl Rewrite {
     }
 
     /// Whether nothing is to be changed in any request.
-    pub const fn is_empty(&self) -> bool {
+    pub(crate) const fn is_empty(&self) -> bool {
         self.set.is_empty() && self.remove.is_empty() && self.host.is_none() && self.prefixes.is_empty()
     }
 
     /// Writes the changed head of a request to `out`.
-    pub fn write(&self, bytes: &[u8], head: &RequestHead<'_>, substitutes: &Substitutes, out: &mut Vec<u8>) {
+    pub(crate) fn write(
+        &self,
+        bytes: &[u8],
+        head: &RequestHead<'_>,
+        substitutes: &Substitutes,
+        out: &mut Vec<u8>,
+    ) {
         out.clear();
         self.write_line(bytes, head, substitutes, out);
         let mut written = vec![false; self.set.len()];
         let mut host_written = self.host.is_none();
         let mut end = head.line_len;
-        for (number, field) in head.fields.clone().enumerate() {
+        for (number, field) in head.fields.enumerate() {
             end += field.line.len();
             if self.remove.iter().any(|name| field.is(name)) {
                 continue;
@@ -158,7 +168,9 @@ fn write_field(out: &mut Vec<u8>, field: Field<'_>, value: &[u8]) {
 }
 
 fn check_name(option: &str, name: &str) -> Result<(), ConfigError> {
-    if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)) {
+    if name.is_empty()
+        || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+    {
         return Err(format!("{option}: {name:?} is no name of a header").into());
     }
     if FRAMING.iter().any(|framing| name.eq_ignore_ascii_case(framing)) {

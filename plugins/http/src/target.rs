@@ -4,19 +4,19 @@ use memchr::{memchr, memmem};
 
 /// The parts of a request target that begin or hold a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Parts<'a> {
+pub(crate) struct Parts<'a> {
     /// `http://` and the like; empty in origin form.
-    pub scheme: &'a [u8],
+    pub(crate) scheme: &'a [u8],
     /// The host and port in absolute form; empty in origin form.
-    pub authority: &'a [u8],
+    pub(crate) authority: &'a [u8],
     /// The path, without the query. The whole target, when it is neither origin nor absolute form.
-    pub path: &'a [u8],
+    pub(crate) path: &'a [u8],
     /// The query with its question mark.
-    pub query: &'a [u8],
+    pub(crate) query: &'a [u8],
 }
 
 /// Takes a request target apart. The parts, in order, are the target.
-pub fn parts(target: &[u8]) -> Parts<'_> {
+pub(crate) fn parts(target: &[u8]) -> Parts<'_> {
     let (mut scheme, mut authority, mut rest) = (&target[..0], &target[..0], target);
     if target.first() != Some(&b'/')
         && let Some(at) = memmem::find(target, b"://")
@@ -30,7 +30,7 @@ pub fn parts(target: &[u8]) -> Parts<'_> {
 }
 
 /// The path of a target: in absolute form without scheme and host, and always without query.
-pub fn path_of(target: &[u8]) -> &[u8] {
+pub(crate) fn path_of(target: &[u8]) -> &[u8] {
     parts(target).path
 }
 

@@ -1,8 +1,8 @@
 //! The codec's rules, as tables: what bytes are, however they come.
 
 use tcpcopy_http::codec::{
-    BadMessage, Framing, Method, RequestDecoder, RequestStep, Resemblance, ResponseDecoder, ResponseStep,
-    find_request_line, resembles_request,
+    BadMessage, Framing, Method, Place, RequestDecoder, RequestStep, Resemblance, ResponseDecoder,
+    ResponseStep, find_request_line, resembles_request,
 };
 
 const MAX_HEAD: usize = 4096;
@@ -317,11 +317,11 @@ fn a_request_line_is_found_only_where_it_is_sure() {
     ] {
         assert_eq!(resembles_request(bytes.as_bytes()), expected, "{bytes:?}");
     }
-    assert_eq!(find_request_line(b"xGET / HTTP/1.1\r\nGET / HTTP/1.1\r\n", false), Ok(17));
-    assert_eq!(find_request_line(b"GET / HTTP/1.1\r\n", true), Ok(0));
-    assert_eq!(find_request_line(b"GET / HTTP/1.1\r\n", false), Err(16));
-    assert_eq!(find_request_line(b"abc\r\nPOST /", false), Err(5));
-    assert_eq!(find_request_line(b"abc\r\nPOS", true), Err(5));
+    assert_eq!(find_request_line(b"xGET / HTTP/1.1\r\nGET / HTTP/1.1\r\n", Place::WithinLine), Ok(17));
+    assert_eq!(find_request_line(b"GET / HTTP/1.1\r\n", Place::LineStart), Ok(0));
+    assert_eq!(find_request_line(b"GET / HTTP/1.1\r\n", Place::WithinLine), Err(16));
+    assert_eq!(find_request_line(b"abc\r\nPOST /", Place::WithinLine), Err(5));
+    assert_eq!(find_request_line(b"abc\r\nPOS", Place::LineStart), Err(5));
 }
 
 #[test]

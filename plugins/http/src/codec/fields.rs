@@ -182,10 +182,8 @@ impl Facts {
     pub(super) fn add(&mut self, name: &[u8], value: &[u8]) {
         // The length tells nearly all other fields apart without looking at their letters.
         match name.len() {
-            6 if name.eq_ignore_ascii_case(b"expect") => {
-                if value.eq_ignore_ascii_case(b"100-continue") {
-                    self.expect = Expectation::Continue;
-                }
+            6 if name.eq_ignore_ascii_case(b"expect") && value.eq_ignore_ascii_case(b"100-continue") => {
+                self.expect = Expectation::Continue;
             }
             7 if name.eq_ignore_ascii_case(b"upgrade") => {
                 let distinct = |token: &[u8]| {

@@ -348,17 +348,24 @@ pub fn resembles_request(bytes: &[u8]) -> Resemblance {
     }
 }
 
-/// Looks for the first place where a request surely begins: that place, or how many bytes at the start are surely before it.
-///
-/// `at_line_start` says whether the first byte begins a line.
+/// Where in a line bytes begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// At its start.
+    LineStart,
+    /// Nobody knows, but not at its start for sure.
+    WithinLine,
+}
+
+/// Looks for the first place where a request surely begins, in bytes that begin at `place`.
 ///
 /// # Errors
 /// The number of bytes that are no part of a request, when none surely begins in `bytes`.
-pub fn find_request_line(bytes: &[u8], at_line_start: bool) -> Result<usize, usize> {
+pub fn find_request_line(bytes: &[u8], place: Place) -> Result<usize, usize> {
     let mut at = 0;
-    let mut line_start = at_line_start;
+    let mut place = place;
     loop {
-        if line_start {
+        if place == Place::LineStart {
             match resembles_request(&bytes[at..]) {
                 Resemblance::Surely => return Ok(at),
                 // The rest is kept only if it is one line that goes on: a known method, and no line's end yet.
@@ -370,6 +377,6 @@ pub fn find_request_line(bytes: &[u8], at_line_start: bool) -> Result<usize, usi
             Some(end) => at += end + 1,
             None => return Err(bytes.len()),
         }
-        line_start = true;
+        place = Place::LineStart;
     }
 }

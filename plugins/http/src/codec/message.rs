@@ -12,7 +12,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub enum RequestStep<'a> {
     /// That can't be said before more of them come.
     More,
-    /// So many bytes of empty lines, to be ignored (RFC 9112, section 2.2).
+    /// So many bytes of an empty line, to be ignored (RFC 9112, section 2.2).
     Empty(usize),
     /// A whole head. It comes again until [`RequestDecoder::accept`].
     Head(RequestHead<'a>),
@@ -127,7 +127,7 @@ impl RequestDecoder {
     }
 
     fn step_head<'a>(&mut self, bytes: &'a [u8]) -> RequestStep<'a> {
-        let empty = empty_lines(bytes);
+        let empty = empty_line(bytes);
         if empty > 0 {
             self.search.restart();
             return RequestStep::Empty(empty);
@@ -176,15 +176,12 @@ impl RequestDecoder {
     }
 }
 
-/// Bytes of the whole empty lines at the start.
-fn empty_lines(bytes: &[u8]) -> usize {
-    let mut at = 0;
-    loop {
-        match &bytes[at..] {
-            [b'\n', ..] => at += 1,
-            [b'\r', b'\n', ..] => at += 2,
-            _ => return at,
-        }
+/// Bytes of the empty line at the start, if there is one.
+const fn empty_line(bytes: &[u8]) -> usize {
+    match bytes {
+        [b'\n', ..] => 1,
+        [b'\r', b'\n', ..] => 2,
+        _ => 0,
     }
 }
 

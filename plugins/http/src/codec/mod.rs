@@ -11,7 +11,7 @@ mod message;
 pub use body::{Body, Framing, Progress};
 pub use fields::{Coding, Connection, Expectation, Facts, Field, Fields, Length, UpgradeTo, tokens, trim};
 pub use head::{
-    METHODS, Method, RequestHead, Resemblance, ResponseHead, find_request_line, resembles_request,
+    METHODS, Method, Place, RequestHead, Resemblance, ResponseHead, find_request_line, resembles_request,
 };
 pub use message::{RequestDecoder, RequestStep, ResponseDecoder, ResponseStep};
 
