@@ -330,9 +330,12 @@ pub enum Channel {
 /// What is pushed, by its first word.
 fn push_of(word: &[u8]) -> Push {
     match word {
-        b"message" | b"pmessage" | b"smessage" | b"invalidate" | b"tracking-redir-broken" | b"server-cpu-usage" => {
-            Push::Message
-        }
+        b"message"
+        | b"pmessage"
+        | b"smessage"
+        | b"invalidate"
+        | b"tracking-redir-broken"
+        | b"server-cpu-usage" => Push::Message,
         b"subscribe" => Push::Subscribed(Channel::Plain),
         b"psubscribe" => Push::Subscribed(Channel::Pattern),
         b"ssubscribe" => Push::Subscribed(Channel::Sharded),

@@ -255,7 +255,9 @@ pub fn arguments<'a>(bytes: &'a [u8], first: usize, args: u32, most: usize, into
     let mut at = first;
     for _ in 0..most.min(args as usize) {
         let BulkHeader::Is(length, start) = bulk_header(bytes, at) else { return };
-        let Some(end) = usize::try_from(length).ok().and_then(|length| start.checked_add(length)) else { return };
+        let Some(end) = usize::try_from(length).ok().and_then(|length| start.checked_add(length)) else {
+            return;
+        };
         let Some(argument) = bytes.get(start..end) else { return };
         into.push(argument);
         at = end + 2;
