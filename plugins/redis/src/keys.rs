@@ -56,8 +56,8 @@ pub fn each(keys: Keys, args: &[&[u8]], mut found: impl FnMut(usize, Role)) {
             if args.len() > 1 {
                 found(1, Role::Key);
             }
-            for index in 2..args.len().saturating_sub(1) {
-                if is_one_of(args[index], &["STORE", "STOREDIST"]) {
+            for (index, word) in args.iter().enumerate().take(args.len().saturating_sub(1)).skip(2) {
+                if is_one_of(word, &["STORE", "STOREDIST"]) {
                     found(index + 1, Role::Key);
                 }
             }

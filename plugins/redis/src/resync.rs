@@ -10,13 +10,28 @@ use crate::request::{self, BulkHeader, Head};
 /// Longest inline command that counts as one.
 const MAX_LINE: usize = 512;
 
-/// Whether the bytes before were the end of a line.
+/// What is known of the line that the bytes begin in. An inline command is a line, but the line behind a length is an argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Before {
-    /// They were, or there are none: an inline command may begin.
-    LineEnd,
-    /// They were not.
-    Other,
+pub struct Before {
+    line_begins: bool,
+    behind_length: bool,
+    is_length: bool,
+}
+
+impl Before {
+    /// A request seems to begin.
+    pub const START: Self = Self { line_begins: true, behind_length: false, is_length: false };
+    /// Nothing is known.
+    pub const UNKNOWN: Self = Self { line_begins: false, behind_length: true, is_length: true };
+
+    /// The line behind this byte.
+    const fn behind(self, byte: u8) -> Self {
+        if byte == b'\n' {
+            return Self { line_begins: true, behind_length: self.is_length, is_length: false };
+        }
+        let is_length = if self.line_begins { byte == b'$' } else { self.is_length };
+        Self { line_begins: false, is_length, ..self }
+    }
 }
 
 /// Whether inline commands are looked for.
@@ -33,28 +48,27 @@ pub enum Inline {
 pub enum Found {
     /// A request begins behind so many bytes.
     At(usize),
-    /// None within so many bytes; more are needed to say what follows.
-    NotWithin(usize),
+    /// None within so many bytes; more are needed to say what follows, which begins in a line like this.
+    NotWithin(usize, Before),
 }
 
 /// Looks for the beginning of a request.
-pub fn search(bytes: &[u8], before: Before, inline: Inline) -> Found {
-    for at in 0..bytes.len() {
-        let line_begins = if at == 0 { before == Before::LineEnd } else { bytes[at - 1] == b'\n' };
-        let judged = if bytes[at] == b'*' {
+pub fn search(bytes: &[u8], mut before: Before, inline: Inline) -> Found {
+    for (at, &byte) in bytes.iter().enumerate() {
+        let judged = if byte == b'*' {
             is_array(&bytes[at..])
-        } else if line_begins && inline == Inline::Possible {
+        } else if before.line_begins && !before.behind_length && inline == Inline::Possible {
             is_inline(&bytes[at..])
         } else {
             Some(false)
         };
         match judged {
             Some(true) => return Found::At(at),
-            Some(false) => {}
-            None => return Found::NotWithin(at),
+            Some(false) => before = before.behind(byte),
+            None => return Found::NotWithin(at, before),
         }
     }
-    Found::NotWithin(bytes.len())
+    Found::NotWithin(bytes.len(), before)
 }
 
 fn takes(name: &[u8], args: usize) -> bool {
@@ -119,28 +133,32 @@ mod tests {
             "get x y\r\n",
         ] {
             let bytes = [rubbish, request].concat();
-            let found = search(bytes.as_bytes(), Before::LineEnd, Inline::Possible);
+            let found = search(bytes.as_bytes(), Before::START, Inline::Possible);
             assert_eq!(found, Found::At(rubbish.len()), "{rubbish:?}");
         }
     }
 
     #[test]
     fn finds_inline_commands_at_the_beginning_of_lines_only() {
-        let bytes = b"GET a\r\nGET b\r\n";
-        assert_eq!(search(bytes, Before::Other, Inline::Possible), Found::At(7));
-        assert_eq!(search(bytes, Before::LineEnd, Inline::Possible), Found::At(0));
-        assert_eq!(search(bytes, Before::LineEnd, Inline::Unlikely), Found::NotWithin(bytes.len()));
+        let bytes = b"GET a\r\nGET b\r\nGET c\r\n";
+        assert_eq!(search(bytes, Before::START, Inline::Possible), Found::At(0));
+        // Its first line may be the rest of one that began with a dollar sign.
+        assert_eq!(search(bytes, Before::UNKNOWN, Inline::Possible), Found::At(14));
+        let nowhere = search(bytes, Before::START, Inline::Unlikely);
+        assert!(matches!(nowhere, Found::NotWithin(length, _) if length == bytes.len()));
     }
 
     #[test]
     fn says_the_same_however_much_is_there() {
-        let bytes = b"x*3\r\n$3\r\nnot\r\n*2\r\n$3\r\nDEL\r\nfoo\r\nget\x01\r\nset a\r\n*2\r\n$3\r\nDEL\r\n$1\r\na\r\n";
-        let whole = search(bytes, Before::Other, Inline::Possible);
-        assert_eq!(whole, Found::At(bytes.len() - 19));
+        let bytes =
+            b"x*3\r\n$3\r\nnot\r\n*2\r\n$3\r\nDEL\r\nfoo\r\nget\x01\r\nset a\r\n*2\r\n$3\r\nDEL\r\n$1\r\na\r\n";
+        let length = "*2\r\n$3\r\nDEL\r\n$1\r\na\r\n".len();
+        let whole = search(bytes, Before::UNKNOWN, Inline::Possible);
+        assert_eq!(whole, Found::At(bytes.len() - length));
         for end in 0..bytes.len() {
-            match search(&bytes[..end], Before::Other, Inline::Possible) {
+            match search(&bytes[..end], Before::UNKNOWN, Inline::Possible) {
                 Found::At(at) => assert_eq!(whole, Found::At(at)),
-                Found::NotWithin(at) => assert!(at <= bytes.len() - 19, "{at} of {end}"),
+                Found::NotWithin(at, _) => assert!(at <= bytes.len() - length, "{at} of {end}"),
             }
         }
     }

@@ -77,7 +77,7 @@ impl Session {
             let select = select(options, database).into_boxed_slice();
             answers.memory.apply(Effect::Remember(Slot::Database, select));
         }
-        let phase = if joined { Phase::Search(Before::LineEnd) } else { Phase::Between(0) };
+        let phase = if joined { Phase::Search(Before::START) } else { Phase::Between(0) };
         let inline = if joined { Inline::Possible } else { Inline::Unlikely };
         Self { phase, asked: Asked::default(), answers, inline, open: false }
     }
@@ -481,26 +481,28 @@ impl Session {
 
     fn search(&mut self, bytes: &[u8], before: Before, actions: &mut Actions<'_>) -> Walk {
         let found = resync::search(bytes, before, self.inline);
-        let (Found::At(skipped) | Found::NotWithin(skipped)) = found;
+        let (Found::At(skipped) | Found::NotWithin(skipped, _)) = found;
         if skipped > 0 {
             actions.count("bytes before the first whole request", skipped as u64);
             actions.discard(skipped);
         }
-        if matches!(found, Found::At(_)) {
-            self.phase = Phase::Between(0);
-            return Walk::On;
+        match found {
+            Found::At(at) => {
+                self.inline = if bytes[at] == b'*' { Inline::Unlikely } else { Inline::Possible };
+                self.phase = Phase::Between(0);
+                Walk::On
+            }
+            Found::NotWithin(_, before) => {
+                self.phase = Phase::Search(before);
+                Walk::Wait
+            }
         }
-        if skipped > 0 {
-            let last = bytes[skipped - 1];
-            self.phase = Phase::Search(if last == b'\n' { Before::LineEnd } else { Before::Other });
-        }
-        Walk::Wait
     }
 
     /// Request bytes are missing.
     pub fn on_gap(&mut self) {
         if !matches!(self.phase, Phase::Over) {
-            self.phase = Phase::Search(Before::Other);
+            self.phase = Phase::Search(Before::UNKNOWN);
         }
         self.asked.lose_request();
         self.open = false;
