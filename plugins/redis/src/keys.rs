@@ -40,7 +40,10 @@ pub fn each(keys: Keys, args: &[&[u8]], mut found: impl FnMut(usize, Role)) {
             }
             let first = usize::from(count) + 1;
             let number = args.get(usize::from(count)).and_then(|text| decimal(text)).unwrap_or(0);
-            (first..args.len()).step_by(usize::from(step)).take(number).for_each(|index| found(index, Role::Key));
+            (first..args.len())
+                .step_by(usize::from(step))
+                .take(number)
+                .for_each(|index| found(index, Role::Key));
         }
         Keys::Streams => {
             if let Some(word) = position("STREAMS", 1) {
@@ -53,8 +56,8 @@ pub fn each(keys: Keys, args: &[&[u8]], mut found: impl FnMut(usize, Role)) {
             if args.len() > 1 {
                 found(1, Role::Key);
             }
-            for index in 2..args.len().saturating_sub(1) {
-                if is_one_of(args[index], &["STORE", "STOREDIST"]) {
+            for (index, word) in args.iter().enumerate().take(args.len().saturating_sub(1)).skip(2) {
+                if is_one_of(word, &["STORE", "STOREDIST"]) {
                     found(index + 1, Role::Key);
                 }
             }
@@ -131,11 +134,15 @@ mod tests {
         let command = &COMMANDS[usize::from(find(args[0]).expect("a command"))];
         let mut keys = Vec::new();
         each(command.keys, &args, |index, role| {
-            keys.push(format!("{}{}", String::from_utf8_lossy(args[index]), match role {
-                Role::Key => "",
-                Role::Glob => "?",
-                Role::Reference => "&",
-            }));
+            keys.push(format!(
+                "{}{}",
+                String::from_utf8_lossy(args[index]),
+                match role {
+                    Role::Key => "",
+                    Role::Glob => "?",
+                    Role::Reference => "&",
+                }
+            ));
         });
         keys
     }
