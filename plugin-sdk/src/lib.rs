@@ -7,6 +7,8 @@
 
 pub mod cursor;
 pub mod framing;
+#[cfg(not(target_family = "wasm"))]
+pub mod template;
 pub mod testing;
 
 mod actions;
