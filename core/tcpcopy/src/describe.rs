@@ -186,7 +186,13 @@ impl Settings {
             item(
                 text,
                 "module",
-                &format!("{} {} ({}) from {}", module.name, module.version, module.kind, module.path.display()),
+                &format!(
+                    "{} {} ({}) from {}",
+                    module.name,
+                    module.version,
+                    module.kind,
+                    module.path.display()
+                ),
             );
             let ports: Vec<String> = module.ports.iter().map(u16::to_string).collect();
             item(text, "  serves", &format!("connections to port {}", ports.join(", ")));

@@ -9,12 +9,10 @@ use crate::settings::{Carrying, ModuleFacts, Plugins, Settings, ports_served};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tcpcopy_engine::plugin::{
-    EventBatch, Fault, Group, Inputs, Outcome, PluginRunner, SessionId, Without,
-};
+use tcpcopy_engine::plugin::{EventBatch, Fault, Group, Inputs, Outcome, PluginRunner, SessionId, Without};
 use tcpcopy_plugin_host::settings::{ConfigFile, SettingsError, help_text, resolve};
 use tcpcopy_plugin_host::{
-    Configured, ConfigureError, FaultKind, LoadError, Loader, Module, ModuleReport, SearchPath, Sharing,
+    ConfigureError, Configured, FaultKind, LoadError, Loader, Module, ModuleReport, SearchPath, Sharing,
 };
 
 /// Plugins, ready for the workers, in the order of the command line.
@@ -118,8 +116,7 @@ pub fn status(report: ModuleReport, ports: Vec<u16>, sessions: u64) -> ModuleSta
 /// # Errors
 /// A plugin that can't be found or loaded.
 pub fn module_help(plugins: &Plugins) -> Result<String, UsageError> {
-    let texts: Vec<String> =
-        find_all(plugins)?.iter().map(|module| help_text(module.descriptor())).collect();
+    let texts: Vec<String> = find_all(plugins)?.iter().map(|module| help_text(module.descriptor())).collect();
     Ok(texts.join("\n"))
 }
 
@@ -224,7 +221,9 @@ impl ModuleOptions {
 fn option_error(error: &SettingsError) -> UsageError {
     let hint = match error {
         SettingsError::Read { .. } => "--module-config takes a file that can be read",
-        SettingsError::Toml { .. } => "the file holds lines of the form name = value, in TOML: strings in quotes",
+        SettingsError::Toml { .. } => {
+            "the file holds lines of the form name = value, in TOML: strings in quotes"
+        }
         SettingsError::NoAssignment { .. } => "--module-opt takes NAME=VALUE",
         SettingsError::Unknown { .. } | SettingsError::Value { .. } => {
             "--module-help explains each option of a module"
@@ -245,7 +244,8 @@ fn files(path: &Path, names: &[&str]) -> Result<Vec<(String, ConfigFile)>, Usage
         let message = error.message().to_owned();
         option_error(&SettingsError::Toml { path: path.to_owned(), message })
     })?;
-    let is_of_a_module = |(key, value): (&String, &toml::Value)| names.contains(&key.as_str()) && value.is_table();
+    let is_of_a_module =
+        |(key, value): (&String, &toml::Value)| names.contains(&key.as_str()) && value.is_table();
     if let Some((key, _)) = table.iter().find(|entry| !is_of_a_module(*entry)) {
         return Err(UsageError::new(
             format!("--module-config {}: {key:?} belongs to no module", path.display()),

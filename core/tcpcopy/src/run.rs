@@ -401,7 +401,8 @@ fn open_sources(settings: &Settings, count: usize) -> anyhow::Result<Vec<Box<dyn
                 ring_bytes: capture.buffer_bytes,
                 snap_len,
                 direction,
-                fanout: (count > 1).then(|| Fanout { group: Fanout::group_of_process(), key: fanout_key(settings) }),
+                fanout: (count > 1)
+                    .then(|| Fanout { group: Fanout::group_of_process(), key: fanout_key(settings) }),
                 ..RingOptions::new(filter)
             };
             RingCapture::open_workers(&options, count as u16)
@@ -434,7 +435,8 @@ fn fanout_key(settings: &Settings) -> FanoutKey {
     match settings.capture.streams {
         Streams::Requests => FanoutKey::SourcePort,
         Streams::RequestsAndReferences => {
-            let ports: BTreeSet<u16> = settings.transfers.iter().map(|transfer| transfer.online_port).collect();
+            let ports: BTreeSet<u16> =
+                settings.transfers.iter().map(|transfer| transfer.online_port).collect();
             FanoutKey::ClientPort(ports.into_iter().collect())
         }
     }

@@ -10,11 +10,11 @@ use tcpcopy_engine::protocol::{ClientEnd, Origin};
 use tcpcopy_engine::seq::SeqNumber;
 use tcpcopy_engine::stream::{Arrival, Assembler, SegmentInfo};
 use tcpcopy_engine::time::{Duration, Instant};
+use tcpcopy_engine::wire::PROTOCOL_TCP;
 use tcpcopy_engine::wire::fragment::{FragmentOutcome, Reassembler};
 use tcpcopy_engine::wire::ip::IpPacket;
 use tcpcopy_engine::wire::link::{self, LinkType};
 use tcpcopy_engine::wire::tcp::{TcpFlags, TcpSegment};
-use tcpcopy_engine::wire::PROTOCOL_TCP;
 
 /// What happened in a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -62,7 +62,12 @@ fn session_text(text: &mut String, number: usize, session: &Session, file: &File
     let opening = &session.opening;
     line(
         text,
-        format_args!("session {number}: {} -> {}, {}", opening.client, opening.online, origin(opening.origin)),
+        format_args!(
+            "session {number}: {} -> {}, {}",
+            opening.client,
+            opening.online,
+            origin(opening.origin)
+        ),
     );
     for (at, what) in &session.entries {
         let seconds = at.saturating_sub(file.began) as f64 / 1e9;

@@ -19,8 +19,8 @@ pub(super) struct ComponentizeArgs {
 
 pub(super) fn run(args: &ComponentizeArgs) -> Result<ExitCode, CommandError> {
     let (input, output) = (args.input.display(), args.output.display());
-    let module =
-        std::fs::read(&args.input).hint(format!("can't read {input}"), "give the file that cargo build made")?;
+    let module = std::fs::read(&args.input)
+        .hint(format!("can't read {input}"), "give the file that cargo build made")?;
     let component = componentize(&module).map_err(|reason| {
         failure(
             format!("{input} can't be made a component: {reason}"),
@@ -38,7 +38,7 @@ fn componentize(module: &[u8]) -> Result<Vec<u8>, String> {
     let encoded = wit_component::ComponentEncoder::default()
         .validate(true)
         .module(module)
-        .and_then(|mut encoder| encoder.encode());
+        .and_then(|encoder| encoder.encode());
     encoded.map_err(|error| {
         error.chain().map(|cause| cause.to_string().replace('\n', " ")).collect::<Vec<_>>().join(": ")
     })

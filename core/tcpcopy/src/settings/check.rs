@@ -279,8 +279,11 @@ fn filter_of(transfers: &[Transfer], side: &str) -> String {
         if let Some(addr) = transfer.online_addr {
             return format!("({side} host {addr} and {side} port {port})");
         }
-        let mut targets: Vec<IpAddr> =
-            transfers.iter().filter(|other| other.target.port == port).map(|other| other.target.addr).collect();
+        let mut targets: Vec<IpAddr> = transfers
+            .iter()
+            .filter(|other| other.target.port == port)
+            .map(|other| other.target.addr)
+            .collect();
         targets.sort_unstable();
         targets.dedup();
         let but: String = targets.iter().map(|addr| format!(" and not {side} host {addr}")).collect();

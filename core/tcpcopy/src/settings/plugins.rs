@@ -88,8 +88,10 @@ impl Plugins {
                 ));
             }
         }
-        let on_error: OnError =
-            args.on_error.parse().map_err(|error| UsageError::new(error, "see --on-plugin-error in --help"))?;
+        let on_error: OnError = args
+            .on_error
+            .parse()
+            .map_err(|error| UsageError::new(error, "see --on-plugin-error in --help"))?;
         Ok(Self {
             modules,
             config: args.config.clone(),
@@ -107,7 +109,7 @@ impl Plugins {
 
     /// What a loader is made with.
     pub fn loader_options(&self) -> LoaderOptions {
-        LoaderOptions { cache_dir: self.cache.clone(), limits: self.limits }
+        LoaderOptions { cache_dir: self.cache.clone(), limits: self.limits, seed: None }
     }
 }
 
@@ -179,7 +181,10 @@ pub fn ports_served(
         return Ok(copied.into_iter().collect());
     }
     Err(UsageError::new(
-        format!("--module {}: which connections are meant? None of its own ports is in -x ({shown})", wanted.name),
+        format!(
+            "--module {}: which connections are meant? None of its own ports is in -x ({shown})",
+            wanted.name
+        ),
         format!("give the ports: --module {}:{}", wanted.name, copied.first().copied().unwrap_or(80)),
     ))
 }
@@ -248,7 +253,9 @@ pub(super) fn apply(
             needing.join(", ")
         )),
     }
-    if capture.method == CaptureMethod::Pcap && transfers.iter().any(|transfer| transfer.online_addr.is_none()) {
+    if capture.method == CaptureMethod::Pcap
+        && transfers.iter().any(|transfer| transfer.online_addr.is_none())
+    {
         warnings.push(
             "--pcap-capture: what is sent is captured too, for the sake of a module: give online addresses in -x, so that \
              nothing replayed can be taken for a request"
