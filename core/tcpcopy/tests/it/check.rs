@@ -9,8 +9,8 @@ use tcpcopy::check::{Findings, check};
 use tcpcopy::report::ModuleStatus;
 use tcpcopy_engine::flow::{Endpoint, FlowKey};
 use tcpcopy_engine::plugin::{
-    Action, AfterFault, EventBatch, Fault, Group, Input, Inputs, Outcome, Output, PluginRunner, Reply, SessionId,
-    Span, Without,
+    Action, AfterFault, EventBatch, Fault, Group, Input, Inputs, Outcome, Output, PluginRunner, Reply,
+    SessionId, Span, Without,
 };
 use tcpcopy_engine::protocol::Origin;
 use tcpcopy_engine::seq::SeqNumber;
@@ -132,14 +132,20 @@ impl Lines {
         let outputs = match line {
             b"skip\n" => vec![Output::Discard(length), Output::EndRequest(Reply::NotExpected)],
             b"change\n" => {
-                vec![Output::Discard(length), Output::Send(span(b"changed\n")), Output::EndRequest(Reply::Expected)]
+                vec![
+                    Output::Discard(length),
+                    Output::Send(span(b"changed\n")),
+                    Output::EndRequest(Reply::Expected),
+                ]
             }
             b"greedy\n" => vec![Output::Forward(length + 1)],
             b"bad span\n" => vec![Output::Send(Span { start: 5, length: 1_000_000 })],
             b"give up\n" => vec![Output::GiveUp(span(b"a reason\x1b[31m"))],
             b"pass\n" => vec![Output::PassThrough],
             b"close\n" => vec![Output::Forward(length), Output::EndRequest(Reply::Expected), Output::Close],
-            b"reconnect\n" => vec![Output::Forward(length), Output::EndRequest(Reply::Expected), Output::Reconnect],
+            b"reconnect\n" => {
+                vec![Output::Forward(length), Output::EndRequest(Reply::Expected), Output::Reconnect]
+            }
             b"wait\n" => vec![Output::Forward(length), Output::SetTimer(150_000)],
             _ => vec![Output::Forward(length), Output::EndRequest(Reply::Expected)],
         };
@@ -169,7 +175,10 @@ impl PluginRunner for Lines {
             match event.input {
                 Input::Opened(index) => {
                     let origin = batch.openings[index as usize].origin;
-                    assert_eq!(self.undecided.insert(session, Vec::new()).is_some(), origin == Origin::Rejoined);
+                    assert_eq!(
+                        self.undecided.insert(session, Vec::new()).is_some(),
+                        origin == Origin::Rejoined
+                    );
                 }
                 Input::Connected => {
                     outcome.bytes.extend(b"hello\n");
@@ -235,7 +244,11 @@ fn shown_as_json(findings: &Findings) -> Value {
 #[test]
 fn messages_decisions_and_ends_are_shown() {
     let mut file = File::new();
-    file.connect(1).client(b"one\ntw").server(b"first\n").client(b"o\nskip\nchange\n").server(b"second\nthird\n");
+    file.connect(1)
+        .client(b"one\ntw")
+        .server(b"first\n")
+        .client(b"o\nskip\nchange\n")
+        .server(b"second\nthird\n");
     file.close();
     file.connect(2).client(b"wait\n").client(b"half a li").server(b"x");
     let findings = run(&file, Inputs::RESPONSES.union(Inputs::CONNECTIONS));
@@ -251,10 +264,9 @@ fn messages_decisions_and_ends_are_shown() {
 
 #[test]
 fn what_breaks_the_rules_is_a_problem() {
-    for (line, rule) in [
-        (&b"greedy\n"[..], "more bytes than were captured"),
-        (b"bad span\n", "outside of its bytes"),
-    ] {
+    for (line, rule) in
+        [(&b"greedy\n"[..], "more bytes than were captured"), (b"bad span\n", "outside of its bytes")]
+    {
         let mut file = File::new();
         file.connect(1).client(b"fine\n").client(line).client(b"more\n").close();
         let findings = run(&file, Inputs::NONE);
