@@ -106,12 +106,13 @@ impl Driver<'_> {
                 }
             }
             Step::AnswerGap if is_live => {
-                if wants.contains(Inputs::REFERENCES) {
-                    self.event(index, at, Input::Reference(Span::default()));
-                }
                 if wants.contains(Inputs::RESPONSES) {
                     // In a replay none would be missing; without them nobody knows where the next reply begins.
                     session.end(at, What::GaveUp("bytes of the server are missing in the file".to_owned()));
+                    return self.forget(index, at);
+                }
+                if wants.contains(Inputs::REFERENCES) {
+                    self.event(index, at, Input::Reference(Span::default()));
                 }
             }
             Step::ClientEnd(end) => {
@@ -188,11 +189,11 @@ impl Driver<'_> {
             }
             let Some(session) = self.sessions.get_mut(index) else { break };
             session.after_run(at);
-            if let Some(State::Ended | State::Passed) = Some(session.state.clone()) {
-                self.forget(index, at);
-                return;
+            let reconnect = session.reconnect.take();
+            if session.state != State::Live {
+                return self.forget(index, at);
             }
-            if let Some(lost) = self.sessions[index].reconnect.take() {
+            if let Some(lost) = reconnect {
                 let (unanswered, interrupted) = (lost.unanswered, lost.interrupted);
                 self.event(index, at, Input::ConnectionLost { unanswered, kept: 0, interrupted });
                 if self.inputs.contains(Inputs::CONNECTIONS) {
@@ -218,6 +219,9 @@ impl Driver<'_> {
                 continue;
             }
             let Some(session) = self.sessions.get_mut(index) else { continue };
+            if session.state != State::Live {
+                continue;
+            }
             let before = session.timer;
             session.act(at, action.output, &outcome.bytes);
             let after = session.timer;

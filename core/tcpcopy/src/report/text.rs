@@ -226,7 +226,7 @@ fn module_part(report: &mut Report, module: &ModuleStatus) {
 }
 
 /// A message of a plugin, which is data of strangers, as something that fits into a line of a report.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_MESSAGE).collect()
 }
 

@@ -109,7 +109,7 @@ impl Plugins {
 
     /// What a loader is made with.
     pub fn loader_options(&self) -> LoaderOptions {
-        LoaderOptions { cache_dir: self.cache.clone(), limits: self.limits }
+        LoaderOptions { cache_dir: self.cache.clone(), limits: self.limits, seed: None }
     }
 }
 
