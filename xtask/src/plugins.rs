@@ -209,7 +209,10 @@ mod tests {
     #[test]
     fn this_workspace_has_plugins() {
         let names: Vec<String> = find().unwrap().into_iter().map(|package| package.name).collect();
-        assert!(["faulty", "http", "redis"].iter().all(|name| names.iter().any(|known| known == name)), "{names:?}");
+        assert!(
+            ["faulty", "http", "redis"].iter().all(|name| names.iter().any(|known| known == name)),
+            "{names:?}"
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! A line is one thing that happens: `> bytes` of the client, `< bytes` of the target, `= bytes` of the online server (lines of
 //! the same kind that follow one another are one run of bytes), `both bytes` of both servers, `connected`, `lost UNANSWERED
-//! KEPT`, `gap`, `reference-gap`, `target-closed`, `client-closed`, `client-reset`. Bytes are written as in a string of Rust: `\r`,
+//! KEPT [interrupted]`, `gap`, `reference-gap`, `target-closed`, `client-closed`, `client-reset`. Bytes are written as in a string of Rust: `\r`,
 //! `\n`, `\\`, `\x00`; `\*N` repeats the character before it N times (up to the next space, which is left out). `option
 //! name=value` is an option of the plugin, `mid-stream` how the session begins, `#` begins a comment.
 
@@ -69,7 +69,12 @@ fn read_line(transcript: &mut Transcript, line: &str) -> Result<()> {
         "connected" => Step::Connected,
         "lost" => {
             let (unanswered, kept) = rest.split_once(' ').context("expected two numbers")?;
-            Step::ConnectionLost { unanswered: unanswered.parse()?, kept: kept.parse()? }
+            let (kept, interrupted) = match kept.split_once(' ') {
+                Some((kept, "interrupted")) => (kept, true),
+                Some((_, other)) => bail!("not a word of a loss: {other}"),
+                None => (kept, false),
+            };
+            Step::ConnectionLost { unanswered: unanswered.parse()?, kept: kept.parse()?, interrupted }
         }
         "gap" => Step::Gap,
         "reference-gap" => Step::ReferenceGap,

@@ -279,20 +279,16 @@ impl Player {
                 session.undecided.extend(bytes);
                 (Input::Request, bytes)
             }
-            Step::Gap => {
-                session.undecided.clear();
-                (|_| Input::Gap, &[])
-            }
+            Step::Gap => (|_| Input::Gap, &[]),
             Step::Response(bytes) if wants.contains(Inputs::RESPONSES) => (Input::Response, bytes),
             Step::ResponseEnd if wants.contains(Inputs::RESPONSES) => (|_| Input::ResponseEnd, &[]),
             Step::Reference(bytes) if wants.contains(Inputs::REFERENCES) => (Input::Reference, bytes),
             Step::ReferenceGap if wants.contains(Inputs::REFERENCES) => (Input::Reference, &[]),
             Step::Connected if wants.contains(Inputs::CONNECTIONS) => (|_| Input::Connected, &[]),
-            Step::ConnectionLost { unanswered, kept } => {
+            Step::ConnectionLost { unanswered, kept, interrupted } => {
                 session.record.unanswered = session.record.unanswered.saturating_sub(u64::from(*unanswered));
-                if wants.contains(Inputs::CONNECTIONS) {
-                    self.push(index, Input::ConnectionLost { unanswered: *unanswered, kept: *kept });
-                }
+                let (unanswered, kept, interrupted) = (*unanswered, *kept, *interrupted);
+                self.push(index, Input::ConnectionLost { unanswered, kept, interrupted });
                 return;
             }
             Step::ClientClosed(end) => {

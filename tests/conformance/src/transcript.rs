@@ -25,6 +25,8 @@ pub enum Step {
         unanswered: u32,
         /// Requests behind those that are sent again.
         kept: u32,
+        /// Whether the request under way was broken off.
+        interrupted: bool,
     },
     /// The client ended its side.
     ClientClosed(ClientEnd),
