@@ -80,6 +80,10 @@ fn a_new_project_passes_its_tests_and_builds_both_ways() {
     let world = &resolve.worlds[world];
     let names = |keys: Vec<_>| keys.into_iter().map(|key| resolve.name_world_key(key)).collect::<Vec<_>>();
     let imports = names(world.imports.keys().collect());
-    assert_eq!(imports, ["tcpcopy:plugin/types@0.1.0", "tcpcopy:plugin/host@0.1.0"], "nothing but the host");
+    assert_eq!(
+        imports,
+        ["tcpcopy:plugin/host@0.1.0", "tcpcopy:plugin/types@0.1.0"],
+        "the host, and the words that both sides use"
+    );
     assert_eq!(names(world.exports.keys().collect()), ["tcpcopy:plugin/plugin@0.1.0"]);
 }
