@@ -163,7 +163,8 @@ impl Proxy {
     fn check(&mut self, what: &str) {
         let started = Instant::now();
         self.receive(Duration::from_millis(40));
-        while self.replies != self.expected && started.elapsed() < Duration::from_secs(2) {
+        // Some commands wait a second for something that never comes.
+        while self.replies < self.expected && started.elapsed() < Duration::from_secs(60) {
             self.receive(Duration::from_millis(100));
         }
         let end = self.received.len().saturating_sub(600);
@@ -280,12 +281,19 @@ const LINES: [&str; 56] = [
 fn random_pipelines_are_counted_right() {
     let Some(server) = Server::start("random", &[]) else { return };
     let mut other = server.connect();
-    for seed in 0..60 {
+    for seed in 0..150 {
         let mut random = Random(seed);
         let mut proxy = Proxy::new(&server, &[], Origin::Start);
         let mut sent = Vec::new();
+        let mut in_transaction = false;
         for _ in 0..60 {
             let words = LINES[random.below(LINES.len())];
+            // Whether such a transaction is executed can't be told from the requests alone.
+            if in_transaction && (words.contains("SUBSCRIBE") || words.starts_with("HELLO")) {
+                continue;
+            }
+            in_transaction =
+                (in_transaction || words == "MULTI") && !matches!(words, "EXEC" | "DISCARD" | "RESET");
             sent.push(words);
             if random.below(4) == 0 {
                 proxy.request(format!("{words}\r\n").as_bytes());
@@ -328,7 +336,7 @@ fn a_monitor_is_counted_right() {
 
 #[test]
 fn logins_work_with_the_targets_passwords() {
-    let options = ["--requirepass", "new", "--user", "bob on >bobs ~* &* +@all"];
+    let options = ["--requirepass", "new", "--user", "bob", "on", ">bobs", "~*", "&*", "+@all"];
     let Some(server) = Server::start("login", &options) else { return };
     let passwords = Value::Table(vec![("bob".into(), "bobs".into())]);
     let settings = [("password", Value::from("new")), ("passwords", passwords)];
