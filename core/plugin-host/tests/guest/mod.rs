@@ -104,3 +104,47 @@ pub fn requests(requests: &[(u64, &[u8])]) -> EventBatch {
     }
     batch
 }
+
+/// The SDK's template, built both ways: component and library. A line that is skipped and reads `panic` makes it panic.
+pub fn sdk_plugin() -> (PathBuf, PathBuf) {
+    static BUILT: std::sync::OnceLock<(PathBuf, PathBuf)> = std::sync::OnceLock::new();
+    BUILT.get_or_init(build_sdk_plugin).clone()
+}
+
+fn build_sdk_plugin() -> (PathBuf, PathBuf) {
+    let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugin-sdk");
+    let base = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    // Each test may be a process of its own, and they must not write one folder at the same time.
+    let lock = fs::File::create(base.join("host-lines.lock")).expect("a file");
+    lock.lock().expect("locked until it is closed");
+    let folder = base.join("host-lines");
+    let put = |name: &str, text: &str| {
+        let file = folder.join(name);
+        fs::create_dir_all(file.parent().expect("in a folder")).expect("made");
+        // What does not change is not built again.
+        if fs::read(&file).ok().as_deref() != Some(text.as_bytes()) {
+            fs::write(&file, text).expect("written");
+        }
+    };
+    for (path, text) in plugin_sdk::template::render("host-lines", &format!("{{ path = {sdk:?} }}")) {
+        let text = text.replace(
+            "actions.discard(length);",
+            "if line == b\"panic\\n\" { panic!(\"as told\") } actions.discard(length);",
+        );
+        put(&path, &text);
+    }
+    put("Cargo.lock", &fs::read_to_string(sdk.join("../Cargo.lock")).expect("there is one"));
+    let target = base.join("sdk-target");
+    for extra in [&[][..], &["--target", "wasm32-unknown-unknown"][..]] {
+        let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+            .args(["build", "--offline", "--quiet", "--release"])
+            .args(extra)
+            .current_dir(&folder)
+            .env("CARGO_TARGET_DIR", &target)
+            .env_remove("CARGO_BUILD_TARGET")
+            .output()
+            .expect("cargo runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    (target.join("wasm32-unknown-unknown/release/host_lines.wasm"), target.join("release/libhost_lines.so"))
+}
