@@ -7,7 +7,7 @@ use crate::answers::Answers;
 use crate::commands::Command;
 use crate::encode;
 use crate::keys::{self, Role, is_one_of};
-use crate::memory::{Effect, Quiet, Slot};
+use crate::memory::{Effect, Memory, Quiet, Slot};
 use crate::options::{Login, Options};
 use crate::reply::Channel;
 use crate::rules::Rules;
@@ -33,8 +33,8 @@ pub struct Asked {
     queued: Vec<Effect>,
     /// Replies that the transaction's answer has beyond the one.
     more: u32,
-    resp3: bool,
-    subscribed: bool,
+    /// What the connection is once everything has been answered.
+    will: Memory,
 }
 
 /// What a request does, once it is complete.
@@ -226,12 +226,18 @@ impl Asked {
     }
 
     fn finish_special(&mut self, ending: Ending, answers: &mut Answers) -> Finish {
-        let ending = if self.in_transaction { self.within_transaction(ending) } else { ending };
+        let refused = !self.will.speaks_resp3()
+            && self.will.is_subscribed()
+            && !matches!(ending, Ending::Confirm(..) | Ending::Reset(..) | Ending::Quit);
+        let ending = if refused {
+            // A subscriber in RESP2 may do little else.
+            Ending::Plain
+        } else if self.in_transaction {
+            self.within_transaction(ending)
+        } else {
+            ending
+        };
         match &ending {
-            Ending::ReplyOn if self.replies == Replies::Off && self.subscribed && !self.resp3 => {
-                // Refused to a subscriber in RESP2, and the error is not sent.
-                return self.unanswered(Vec::new(), answers);
-            }
             Ending::ReplyOn => {
                 self.replies = Replies::On;
                 answers.outstanding.one(vec![Effect::Quiet(Quiet::No)], 0);
@@ -261,16 +267,13 @@ impl Asked {
                 (vec![Effect::Begin], 0)
             }
             Ending::Effects(effects) => {
-                if let Some(Effect::Protocol(version)) = effects.first() {
-                    self.resp3 = *version == 3;
-                }
+                effects.iter().for_each(|effect| self.expect(effect));
                 let more = std::mem::take(&mut self.more);
                 (effects, more)
             }
             Ending::Reset(_, more, effects) => {
                 self.in_transaction = false;
-                self.resp3 = false;
-                self.subscribed = false;
+                self.will = Memory::default();
                 self.more = 0;
                 if self.replies == Replies::Skip && more > 0 {
                     // What is sent behind it is answered all the same.
@@ -281,7 +284,7 @@ impl Asked {
                 }
             }
             Ending::Confirm(channel, ends, count, effects) => {
-                self.subscribed = !(ends && count.is_none());
+                effects.iter().for_each(|effect| self.expect(effect));
                 let muted = self.replies != Replies::On;
                 answers.outstanding.confirm(channel, ends, count, muted, effects);
                 return if muted { self.unanswered(Vec::new(), answers) } else { Finish::Answered };
@@ -293,6 +296,13 @@ impl Asked {
             Finish::Answered
         } else {
             self.unanswered(effects, answers)
+        }
+    }
+
+    /// What the target will have been told of protocol and subscriptions.
+    fn expect(&mut self, effect: &Effect) {
+        if matches!(effect, Effect::Protocol(_) | Effect::Subscribe(..) | Effect::Unsubscribe(..)) {
+            self.will.apply(effect.clone());
         }
     }
 
@@ -325,8 +335,9 @@ impl Asked {
                 self.queued.append(&mut effects);
                 Ending::Plain
             }
-            Ending::Confirm(_, _, count, mut effects) => {
-                self.more += count.unwrap_or(1).saturating_sub(1);
+            Ending::Confirm(channel, _, count, mut effects) => {
+                let all = || u32::try_from(self.will.subscriptions(channel)).unwrap_or(u32::MAX);
+                self.more = self.more.saturating_add(count.unwrap_or_else(all).saturating_sub(1));
                 self.queued.append(&mut effects);
                 Ending::Plain
             }

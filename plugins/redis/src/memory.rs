@@ -93,6 +93,16 @@ impl Memory {
         self.commands[Slot::Protocol as usize].is_some()
     }
 
+    /// Number of subscriptions of a kind.
+    pub fn subscriptions(&self, channel: Channel) -> usize {
+        self.subscriptions.iter().filter(|(kind, _)| *kind == channel).count()
+    }
+
+    /// Whether there are subscriptions.
+    pub fn is_subscribed(&self) -> bool {
+        !self.subscriptions.is_empty()
+    }
+
     /// Takes note.
     pub fn apply(&mut self, effect: Effect) {
         match effect {

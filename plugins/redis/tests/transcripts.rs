@@ -527,7 +527,7 @@ fn too_long_to_look_through_is_too_long_in_any_pieces() {
         request.chunks(step).for_each(|piece| drop(harness.request(session, piece)));
         assert_eq!(lines_of(&harness.sent(session)), "GET a");
         assert_eq!(
-            harness.count("dropped CLIENT SETNAME: too long to be looked through"),
+            harness.count("dropped CLIENT: too long to be looked through"),
             1,
             "{:?}",
             harness.counts()

@@ -25,7 +25,7 @@ const fn row(name: &'static str, arity: i8, flags: u16, keys: Keys) -> Command {
 
 /// All of them.
 #[rustfmt::skip]
-pub static COMMANDS: [Command; 522] = [
+pub static COMMANDS: [Command; 523] = [
     row("acl", -2, CONTAINER, NONE),
     row("acl|cat", -2, NOTHING, NONE),
     row("acl|deluser", -3, DANGEROUS, NONE),
@@ -89,6 +89,7 @@ pub static COMMANDS: [Command; 522] = [
     row("client|info", 2, CONNECTION, NONE),
     row("client|kill", -3, DANGEROUS | CONNECTION, NONE),
     row("client|list", -2, CONNECTION, NONE),
+    row("client|maint_notifications", -3, CONNECTION, NONE),
     row("client|no-evict", 3, CONNECTION, NONE),
     row("client|no-touch", 3, CONNECTION, NONE),
     row("client|pause", -3, DANGEROUS | CONNECTION, NONE),
