@@ -15,18 +15,11 @@ use tcpcopy_lab::wait::wait_until;
 use tcpcopy_lab::websocket::WebSocketLoad;
 use tcpcopy_lab::{Family, Host, Lab, LabOptions, Replay, ReplayOptions, lab_test, plugin_tests};
 
-/// Replaces what the online server gave its clients by what the target gave them.
-const MAPPING: [&str; 2] = ["map-cookies=session", "map-bearer=true"];
-
 /// Raises a lab for a test with a module, where modules are built.
 fn with_module(module: Module, body: impl FnOnce(&Lab, &ReplayOptions) -> Result<()>) {
     if are_built(&["http"]) {
         lab_test(LabOptions::default(), |lab| body(lab, &ReplayOptions::new(HTTP).module(module)));
     }
-}
-
-fn mapping(kind: Kind) -> Module {
-    MAPPING.into_iter().fold(Module::http(kind), Module::option)
 }
 
 fn url(path: &str) -> String {
@@ -230,7 +223,7 @@ fn logged_in_by_bearer_token(kind: Kind) {
 }
 
 fn logged_in(kind: Kind, credential: Credential) {
-    with_module(mapping(kind), |lab, options| {
+    with_module(Module::http(kind).option("map-credentials=true"), |lab, options| {
         let load = logins(credential);
         let seen = replay_http(lab, options, || load.run(lab.host(Host::Client)))?;
         ensure!(seen.len() == load.total() && seen.iter().all(|seen| seen.status == 200), "{seen:?}");

@@ -98,7 +98,7 @@ fn without_its_password_the_target_takes_nothing(kind: Kind) {
 
 /// Users with names, whose passwords are not the same on both sides.
 fn users_with_other_passwords(kind: Kind) {
-    let module = with_target_password(kind).option("users=ann=anns-on-the-target,bob=bobs-on-the-target");
+    let module = with_target_password(kind).option("passwords=ann=anns-on-the-target,bob=bobs-on-the-target");
     with_module(module, |lab, options| {
         let servers = guarded_pair(lab)?;
         let mut loads = Vec::new();

@@ -142,5 +142,8 @@ fn instances(name: &str, runner: &mut Box<dyn PluginRunner>) {
             runner.leave(group);
         }
     }
-    println!("{name}: a session of one request {kept} ns; the first of a group, mostly with a new instance {} ns", cost / made);
+    println!(
+        "{name}: a session of one request {kept} ns; the first of a group, mostly with a new instance {} ns",
+        cost / made
+    );
 }

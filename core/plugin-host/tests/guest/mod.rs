@@ -28,13 +28,8 @@ pub fn module(wat: &str, version: &str) -> Vec<u8> {
     let wit = WIT.replace("@0.1.0", &format!("@{version}"));
     let package = resolve.push_str("plugin.wit", &wit).expect("valid interface");
     let world = resolve.select_world(&[package], Some("protocol")).expect("the world");
-    wit_component::embed_component_metadata(
-        &mut bytes,
-        &resolve,
-        world,
-        wit_component::StringEncoding::UTF8,
-    )
-    .expect("a module");
+    wit_component::embed_component_metadata(&mut bytes, &resolve, world, wit_component::StringEncoding::UTF8)
+        .expect("a module");
     bytes
 }
 
@@ -78,7 +73,16 @@ pub fn native(deviations: &[&str], optimise: bool) -> (TempDir, PathBuf) {
     fs::write(&source, format!("#[path = {abi:?}]\nmod abi;\n{NATIVE}")).expect("a file");
     let library = directory.path().join("guest.so");
     let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
-    rustc.args(["--crate-type", "cdylib", "--edition", "2024", "--crate-name", "guest", "--cap-lints", "allow"]);
+    rustc.args([
+        "--crate-type",
+        "cdylib",
+        "--edition",
+        "2024",
+        "--crate-name",
+        "guest",
+        "--cap-lints",
+        "allow",
+    ]);
     rustc.arg(if optimise { "-Copt-level=3" } else { "-Copt-level=0" });
     for deviation in deviations {
         rustc.args(["--cfg", deviation]);

@@ -170,7 +170,8 @@ A text may be { env = \"NAME\" }, the value of a variable, or { file = \"PATH\" 
 fn plugins_are_found_on_the_path() {
     let (first, second) = (tempfile::tempdir().expect("made"), tempfile::tempdir().expect("made"));
     let (one, two) = (first.path(), second.path());
-    for file in [one.join("a.so"), two.join("a.so"), two.join("a.wasm"), two.join("b.so"), two.join("c.txt")] {
+    for file in [one.join("a.so"), two.join("a.so"), two.join("a.wasm"), two.join("b.so"), two.join("c.txt")]
+    {
         fs::write(file, "").expect("written");
     }
     let path = SearchPath::new(vec![one.join("missing"), one.to_owned(), two.to_owned()]);

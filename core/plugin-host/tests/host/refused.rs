@@ -36,9 +36,11 @@ fn another_minor_version_is_refused() {
     for bytes in [component(WAT, "0.2.0"), module(WAT, "0.2.0")] {
         let error = load_bytes(&bytes, quick()).expect_err("is refused");
         assert!(matches!(&error, LoadError::Version { found, .. } if found == "0.2.0"), "{error}");
-        assert!(error.to_string().ends_with(
-            "was made for version 0.2.0 of the plugin interface; this tcpcopy offers 0.1.0"
-        ));
+        assert!(
+            error
+                .to_string()
+                .ends_with("was made for version 0.2.0 of the plugin interface; this tcpcopy offers 0.1.0")
+        );
     }
 }
 

@@ -49,7 +49,8 @@ fn both_builds_of_one_source_decide_alike() {
     for (path, kind) in [(&wasm, Kind::Wasm), (&native, Kind::Native)] {
         let module = Module::load(path, &loader(limits)).expect("loads");
         assert_eq!(module.kind(), kind);
-        let set = settings::resolve(module.descriptor(), None, &["skip=quit".to_owned()]).expect("known options");
+        let set =
+            settings::resolve(module.descriptor(), None, &["skip=quit".to_owned()]).expect("known options");
         let plugin = module.configure(set).expect("configures");
         assert_eq!(plugin.needs().inputs, Inputs::RESPONSES);
         let mut runner = plugin.runner(0);
