@@ -71,8 +71,19 @@ fn a_new_project_passes_its_tests_and_builds_both_ways() {
     cargo(&folder, &["build", "--quiet", "--release", "--target", WASM]);
     let module = std::fs::read(target.join(WASM).join("release/my_lines.wasm")).expect("a module");
     assert!(module.starts_with(b"\0asm\x01\0\0\0"), "a core module");
-    assert!(
-        module.windows(14).any(|bytes| bytes == b"component-type"),
-        "it carries its interface's description, of which tcpcopy makes a component"
+    // As tcpcopy does when it loads the module.
+    let mut encoder = wit_component::ComponentEncoder::default();
+    encoder.validate(true).module(&module).expect("the module describes its interface");
+    let component = encoder.encode().expect("the module is what it describes");
+    let decoded = wit_component::decode(&component).expect("a component");
+    let wit_component::DecodedWasm::Component(resolve, world) = decoded else { panic!("a component") };
+    let world = &resolve.worlds[world];
+    let names = |keys: Vec<_>| keys.into_iter().map(|key| resolve.name_world_key(key)).collect::<Vec<_>>();
+    let imports = names(world.imports.keys().collect());
+    assert_eq!(
+        imports,
+        ["tcpcopy:plugin/host@0.1.0", "tcpcopy:plugin/types@0.1.0"],
+        "the host, and the words that both sides use"
     );
+    assert_eq!(names(world.exports.keys().collect()), ["tcpcopy:plugin/plugin@0.1.0"]);
 }

@@ -130,7 +130,10 @@ fn event(event: &engine::Event) -> abi::Event {
         Input::Timer => (abi::input::TIMER, 0, 0),
         Input::Ended => (abi::input::ENDED, 0, 0),
     };
-    let flag = u32::from(matches!(event.input, Input::ConnectionLost { interrupted: true, .. }));
+    let flag = match event.input {
+        Input::ConnectionLost { interrupted, .. } => u32::from(interrupted),
+        _ => 0,
+    };
     abi::Event { session: event.session, at: event.at, kind, start, length, flag }
 }
 
