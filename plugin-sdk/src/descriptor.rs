@@ -23,13 +23,11 @@ impl Inputs {
     /// None of them.
     pub const NONE: Self = Self(0);
     /// Bytes of the target's responses, and their end. Price: intercept returns whole packets instead of headers.
-    ///
-    /// A plugin that counts replies wants [`Inputs::CONNECTIONS`] too: without it, it does not learn that a connection was lost
-    /// in the middle of a response.
     pub const RESPONSES: Self = Self(abi::inputs::RESPONSES);
     /// Bytes that the online server sent to the client. Price: tcpcopy captures both directions.
     pub const REFERENCES: Self = Self(abi::inputs::REFERENCES);
-    /// Connections made and lost. Nothing is sent on a new connection before [`Actions::ready`](crate::Actions::ready).
+    /// Connections made. Nothing but what the plugin itself sends goes out on a new connection before
+    /// [`Actions::ready`](crate::Actions::ready).
     pub const CONNECTIONS: Self = Self(abi::inputs::CONNECTIONS);
     /// Ends of clients.
     pub const CLOSES: Self = Self(abi::inputs::CLOSES);

@@ -214,12 +214,14 @@ impl<P: Plugin> Dispatcher<P> {
             }
             abi::input::CONNECTION_LOST => {
                 response.clear();
-                let loss = Loss { unanswered: event.start, kept: event.length };
+                let loss = Loss { unanswered: event.start, kept: event.length, interrupted: event.flag != 0 };
                 plugin.on_connection_lost(session, loss, &mut actions);
             }
             abi::input::GAP => {
+                // The interface leaves this to the plugin.
+                actions.discard(actions.undecided);
+                actions.taken = 0;
                 undecided.clear();
-                actions.undecided = 0;
                 plugin.on_gap(session, &mut actions);
             }
             abi::input::CLIENT_CLOSED => {

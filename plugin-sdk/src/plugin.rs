@@ -81,13 +81,15 @@ pub trait Plugin: Sized + 'static {
         actions.ready();
     }
 
-    /// The connection to the target is gone. Response bytes that were not consumed are dropped before this call.
+    /// The connection to the target is gone; it needs not be asked for. Response bytes that were not consumed are dropped before
+    /// this call.
     fn on_connection_lost(&mut self, session: &mut Self::Session, loss: Loss, actions: &mut Actions<'_>) {
         let _ = (session, loss, actions);
     }
 
-    /// Request bytes were not captured. Undecided bytes are dropped, with the request that they belong to; what comes next
-    /// begins at an unknown place. Discard until a request surely begins.
+    /// Request bytes were not captured. Undecided bytes have been discarded before this call; the request that they belong to
+    /// can't be completed. What comes next begins at an unknown place: discard until a request surely begins. Up to the first
+    /// byte that is not discarded, it goes with the incomplete request.
     fn on_gap(&mut self, session: &mut Self::Session, actions: &mut Actions<'_>);
 
     /// The client ended its side after everything delivered so far.

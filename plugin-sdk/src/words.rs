@@ -47,13 +47,16 @@ pub enum ClientEnd {
 }
 
 /// A lost connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Loss {
     /// So many of the oldest requests without a reply will get none any more. Forget them.
     pub unanswered: u32,
     /// So many requests behind those did not reach the target. They are sent again, as they were decided, after
     /// [`Actions::ready`](crate::Actions::ready).
     pub kept: u32,
+    /// The request under way was broken off, because part of it went to the lost connection: no more of it is sent, and it gets
+    /// no reply. Decide about its rest as before, and end it with [`Reply::NotExpected`].
+    pub interrupted: bool,
 }
 
 /// How important a message is.

@@ -241,8 +241,11 @@ fn response_bytes_that_were_kept_go_with_their_connection() {
     harness.request(session, "one\n");
     assert_eq!(harness.connected(session), [send("LOGIN\n"), Decision::Ready]);
     assert_eq!(harness.response(session, "hal"), []);
-    assert_eq!(harness.connection_lost(session, Loss { unanswered: 1, kept: 0 }), []);
-    assert_eq!(harness.logs(), [(Level::Info, "Loss { unanswered: 1, kept: 0 }".to_owned())]);
+    assert_eq!(harness.connection_lost(session, Loss { unanswered: 1, ..Loss::default() }), []);
+    assert_eq!(
+        harness.logs(),
+        [(Level::Info, "Loss { unanswered: 1, kept: 0, interrupted: false }".to_owned())]
+    );
     harness.connected(session);
     assert_eq!(harness.response(session, "f\n")[0], Decision::Observe("f".to_owned()));
 }
@@ -251,7 +254,7 @@ fn response_bytes_that_were_kept_go_with_their_connection() {
 fn a_gap_drops_what_was_not_decided() {
     let (mut harness, session) = opened();
     harness.request(session, "on");
-    assert_eq!(harness.gap(session), []);
+    assert_eq!(harness.gap(session), [discard("on")]);
     assert_eq!(harness.count("gap"), 1);
     assert_eq!(harness.request(session, "e\n")[0], forward("e\n"));
 }

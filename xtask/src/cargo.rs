@@ -19,13 +19,14 @@ pub(crate) fn run(mut command: Command) -> Result<()> {
     Ok(())
 }
 
-/// Builds the two programs, optimised, and returns the folder they are in. A folder given by the environment is taken as it
-/// is.
+/// Builds the two programs and the plugins, optimised, and returns the folder that the programs are in. A folder given by the
+/// environment is taken as it is, and then the plugins that were built before are too.
 pub(crate) fn build_programs() -> Result<PathBuf> {
     if let Some(folder) = std::env::var_os(programs::BIN_DIR) {
         return Ok(folder.into());
     }
     println!("==> building tcpcopy and intercept (the first time takes a few minutes)");
     run(cargo(&["build", "--release", "--quiet", "--bin", "tcpcopy", "--bin", "intercept"]))?;
+    crate::plugins::build()?;
     Ok(programs::target_folder().join("release"))
 }

@@ -8,6 +8,7 @@ mod bench;
 mod cargo;
 mod demo;
 mod lab;
+mod plugins;
 mod setup;
 mod test;
 
@@ -37,6 +38,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<String>,
     },
+    /// Build the plugins in plugins/, as WebAssembly components and as native libraries, into target/plugins
+    BuildPlugins,
     /// Play with the four hosts
     #[command(subcommand)]
     Lab(lab::Command),
@@ -61,13 +64,14 @@ fn simulate(words: &[String]) -> anyhow::Result<ExitCode> {
 
 fn main() -> ExitCode {
     let result = match Args::parse().command {
-        Task::Setup => {
-            setup::install(tcpcopy_lab::tools::TESTS, setup::Pcap::Needed).map(|()| ExitCode::SUCCESS)
-        }
+        Task::Setup => setup::install(tcpcopy_lab::tools::TESTS, setup::Pcap::Needed)
+            .and_then(|()| setup::install_wasm_target())
+            .map(|()| ExitCode::SUCCESS),
         Task::Demo => demo::run(),
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Simulate { words } => simulate(&words),
+        Task::BuildPlugins => plugins::build().map(|_| ExitCode::SUCCESS),
         Task::Lab(command) => lab::run(command),
     };
     match result {

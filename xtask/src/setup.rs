@@ -60,6 +60,40 @@ pub(crate) fn install(tools: &[Tool], pcap: Pcap) -> Result<()> {
     Ok(())
 }
 
+/// The Rust target that plugins are built for.
+pub(crate) const WASM_TARGET: &str = "wasm32-unknown-unknown";
+
+/// Installs Rust's library for [`WASM_TARGET`] if it is missing, and says so.
+pub(crate) fn install_wasm_target() -> Result<()> {
+    let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+    rustc.current_dir(tcpcopy_lab::programs::workspace()).args([
+        "--print",
+        "target-libdir",
+        "--target",
+        WASM_TARGET,
+    ]);
+    let output = rustc.output().with_context(|| format!("running {rustc:?}"))?;
+    if Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir() {
+        return Ok(());
+    }
+    if (Tool { program: "rustup", package: "rustup" }).find().is_none() {
+        bail!(
+            "Rust's target {WASM_TARGET} is missing, and there is no rustup to install it with\n\
+             hint: plugins are built for it; install Rust with rustup (https://rustup.rs), or the package of your \
+             distribution that has this target's library (Debian: libstd-rust-dev-wasm32)"
+        );
+    }
+    println!("==> installing Rust's target {WASM_TARGET}");
+    let mut rustup = Command::new("rustup");
+    rustup.current_dir(tcpcopy_lab::programs::workspace()).args(["target", "add", WASM_TARGET]);
+    let status = rustup.status().with_context(|| format!("running {rustup:?}"))?;
+    ensure!(
+        status.success(),
+        "rustup target add {WASM_TARGET} failed ({status})\nhint: try it by hand; it downloads from static.rust-lang.org"
+    );
+    Ok(())
+}
+
 fn apt_get(words: &[&str]) -> Result<()> {
     let mut command = if privilege::current() == Privilege::Direct && !privilege::is_reentered() {
         Command::new("apt-get")

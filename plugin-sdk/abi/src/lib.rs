@@ -111,7 +111,7 @@ pub mod input {
     pub const REFERENCE: u32 = 4;
     /// Nothing more.
     pub const CONNECTED: u32 = 5;
-    /// `start`: unanswered; `length`: kept.
+    /// `start`: unanswered; `length`: kept; `flag`: whether the request under way was interrupted.
     pub const CONNECTION_LOST: u32 = 6;
     /// Nothing more.
     pub const GAP: u32 = 7;
@@ -137,8 +137,8 @@ pub struct Event {
     pub start: u32,
     /// Depends on the kind.
     pub length: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Depends on the kind; else zero.
+    pub flag: u32,
 }
 
 /// Values of [`Action::kind`].

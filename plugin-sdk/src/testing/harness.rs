@@ -221,15 +221,12 @@ impl<P: Plugin> Harness<P> {
 
     /// The connection to the target is lost.
     pub fn connection_lost(&mut self, session: u64, loss: Loss) -> Vec<Decision> {
-        if !self.wants(session, Inputs::CONNECTIONS) {
-            return Vec::new();
-        }
-        self.feed(session, abi::input::CONNECTION_LOST, (loss.unanswered, loss.kept), &[], &[])
+        let flag = u32::from(loss.interrupted);
+        self.feed_flagged(session, abi::input::CONNECTION_LOST, (loss.unanswered, loss.kept, flag), &[], &[])
     }
 
     /// Request bytes were not captured.
     pub fn gap(&mut self, session: u64) -> Vec<Decision> {
-        self.known(session).undecided.clear();
         self.feed(session, abi::input::GAP, (0, 0), &[], &[])
     }
 
@@ -362,7 +359,18 @@ impl<P: Plugin> Harness<P> {
         openings: &[abi::Opening],
         bytes: &[u8],
     ) -> Vec<Decision> {
-        let event = abi::Event { session, at: self.now, kind, start, length, reserved: 0 };
+        self.feed_flagged(session, kind, (start, length, 0), openings, bytes)
+    }
+
+    fn feed_flagged(
+        &mut self,
+        session: u64,
+        kind: u32,
+        (start, length, flag): (u32, u32, u32),
+        openings: &[abi::Opening],
+        bytes: &[u8],
+    ) -> Vec<Decision> {
+        let event = abi::Event { session, at: self.now, kind, start, length, flag };
         self.dispatcher.run(&self.host, [event], openings, bytes);
         let outcome = std::mem::take(&mut self.dispatcher.outcome);
         let now = self.now;

@@ -4,6 +4,10 @@
 //! ([`PluginRunner`]). What actions mean to a session is decided in [`crate::protocol`]; how a plugin is called is the host's
 //! business. The words are those of the WIT package, item by item.
 
+mod hub;
+
+pub(crate) use hub::{Hub, Place};
+
 use crate::flow::Endpoint;
 use crate::protocol::{ClientEnd, Origin};
 
@@ -38,7 +42,7 @@ impl Inputs {
     pub const RESPONSES: Self = Self(1);
     /// Bytes of the online server.
     pub const REFERENCES: Self = Self(2);
-    /// Connections made and lost; nothing is sent on a new connection before [`Output::Ready`].
+    /// Connections made; nothing is sent on a new connection before [`Output::Ready`].
     pub const CONNECTIONS: Self = Self(4);
     /// Ends of clients.
     pub const CLOSES: Self = Self(8);
@@ -105,8 +109,10 @@ pub enum Input {
         unanswered: u32,
         /// Requests behind those that will be sent again.
         kept: u32,
+        /// Whether the request under way was broken off.
+        interrupted: bool,
     },
-    /// Request bytes were not captured; undecided bytes are gone with the request that they belong to.
+    /// Request bytes were not captured; what is undecided is to be discarded.
     Gap,
     /// The client ended its side.
     ClientClosed(ClientEnd),
@@ -257,8 +263,7 @@ pub trait PluginRunner: Send {
     /// When the plugin is disabled: what is to become of the session.
     fn join(&mut self) -> Result<Group, Without>;
 
-    /// A session of `group` is over. Its [`Input::Ended`] is still to be delivered with a later [`PluginRunner::run`], if the
-    /// group lives on.
+    /// A session of `group` is over, and was told so with [`Input::Ended`].
     fn leave(&mut self, group: Group);
 
     /// Takes a batch of events of `group` at `now_nanos` of the Unix epoch. Actions are appended to `outcome`.
