@@ -50,6 +50,10 @@ pub struct Session {
     inline: Inline,
     /// Part of a request has been sent that has not ended.
     open: bool,
+    /// That request was broken off with its connection.
+    interrupted: bool,
+    /// Bytes have been discarded that belong to no request that is there from its beginning.
+    skipped: bool,
 }
 
 enum Walk {
@@ -79,7 +83,15 @@ impl Session {
         }
         let phase = if joined { Phase::Search(Before::START) } else { Phase::Between(0) };
         let inline = if joined { Inline::Possible } else { Inline::Unlikely };
-        Self { phase, asked: Asked::default(), answers, inline, open: false }
+        Self {
+            phase,
+            asked: Asked::default(),
+            answers,
+            inline,
+            open: false,
+            interrupted: false,
+            skipped: false,
+        }
     }
 
     /// Decides about the bytes that are there.
@@ -123,7 +135,7 @@ impl Session {
                 // No request, and no reply: the target gets along without it.
                 actions.discard(length);
                 self.phase = Phase::Between(0);
-                Walk::On
+                self.dropped(actions)
             }
             Head::Incomplete => {
                 if bytes.starts_with(&[0x16, 3]) {
@@ -183,7 +195,11 @@ impl Session {
             }
             Progress::Done => {
                 self.phase = Phase::Between(0);
-                if fate == Fate::Discard { Walk::On } else { self.finish(Ending::Plain, actions) }
+                if fate == Fate::Discard {
+                    self.dropped(actions)
+                } else {
+                    self.finish(Ending::Plain, actions)
+                }
             }
             Progress::Invalid(error) => invalid(error, actions),
         }
@@ -356,7 +372,7 @@ impl Session {
         if let Some(why) = judgement.dropped {
             actions.count(&label(&crate::rules::shown(row), why), 1);
             actions.discard(end);
-            return Walk::On;
+            return self.dropped(actions);
         }
         match &judgement.replaced {
             Some(whole) => actions.replace(end, whole),
@@ -403,7 +419,7 @@ impl Session {
         let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
         let Some(name) = words.first().copied() else {
             actions.discard(length);
-            return Walk::On;
+            return self.dropped(actions);
         };
         let mut number = find(name);
         let mut shown_name = name.to_vec();
@@ -417,7 +433,7 @@ impl Session {
         let Some(number) = number else {
             if count_unknown(rules, &shown_name, actions) == Fate::Discard {
                 actions.discard(length);
-                return Walk::On;
+                return self.dropped(actions);
             }
             actions.forward(length);
             return self.finish(Ending::Plain, actions);
@@ -425,14 +441,14 @@ impl Session {
         if rules.plan(number) == Plan::Drop {
             actions.count(rules.label(number), 1);
             actions.discard(length);
-            return Walk::On;
+            return self.dropped(actions);
         }
         let row = &COMMANDS[usize::from(number)];
         let Judgement { dropped, edits, replaced, ending } = self.asked.judge(rules, row, &words);
         if let Some(why) = dropped {
             actions.count(&label(&crate::rules::shown(row), why), 1);
             actions.discard(length);
-            return Walk::On;
+            return self.dropped(actions);
         }
         match replaced {
             Some(whole) => actions.replace(length, &whole),
@@ -448,9 +464,20 @@ impl Session {
         self.finish(ending, actions)
     }
 
+    /// A request has been left out. One that it was to be joined with goes on with the next.
+    fn dropped(&mut self, actions: &mut Actions<'_>) -> Walk {
+        if !self.open {
+            actions.end_request(Reply::NotExpected);
+        }
+        Walk::On
+    }
+
     /// A request is decided about.
     #[inline]
     fn finish(&mut self, ending: Ending, actions: &mut Actions<'_>) -> Walk {
+        if self.interrupted {
+            return self.finish_interrupted(actions);
+        }
         let (mut over, mut leave) = (false, false);
         match &ending {
             Ending::Plain => {}
@@ -479,15 +506,28 @@ impl Session {
         Walk::On
     }
 
+    /// What was broken off with its connection has no effect and no reply.
+    fn finish_interrupted(&mut self, actions: &mut Actions<'_>) -> Walk {
+        self.interrupted = false;
+        self.open = false;
+        self.asked.lose_request();
+        actions.end_request(Reply::NotExpected);
+        Walk::On
+    }
+
     fn search(&mut self, bytes: &[u8], before: Before, actions: &mut Actions<'_>) -> Walk {
         let found = resync::search(bytes, before, self.inline);
         let (Found::At(skipped) | Found::NotWithin(skipped, _)) = found;
         if skipped > 0 {
             actions.count("bytes before the first whole request", skipped as u64);
             actions.discard(skipped);
+            self.skipped = true;
         }
         match found {
             Found::At(at) => {
+                if std::mem::take(&mut self.skipped) {
+                    actions.end_request(Reply::NotExpected);
+                }
                 self.inline = if bytes[at] == b'*' { Inline::Unlikely } else { Inline::Possible };
                 self.phase = Phase::Between(0);
                 Walk::On
@@ -506,6 +546,8 @@ impl Session {
         }
         self.asked.lose_request();
         self.open = false;
+        self.interrupted = false;
+        self.skipped = false;
     }
 
     /// Takes the target's bytes.
@@ -534,6 +576,7 @@ impl Session {
     /// The connection to the target is lost.
     pub fn on_connection_lost(&mut self, loss: Loss) {
         self.answers.lose(loss.unanswered);
+        self.interrupted |= loss.interrupted;
     }
 }
 

@@ -383,7 +383,8 @@ fn a_reconnected_session_goes_on_as_before() {
     proxy.check("before");
     proxy.stream = server.connect();
     proxy.ready = false;
-    let lost = proxy.harness.connection_lost(proxy.session, Loss { unanswered: 0, kept: 0 });
+    let lost =
+        proxy.harness.connection_lost(proxy.session, Loss { unanswered: 0, kept: 0, interrupted: false });
     assert!(lost.is_empty());
     proxy.expected = 0;
     proxy.replies = 0;

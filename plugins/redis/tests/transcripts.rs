@@ -317,7 +317,7 @@ fn a_new_connection_is_told_what_the_old_one_was() {
         .request(commands(&lines))
         .response(answers)
         .request(commands(&["SELECT 7", "GET b"]))
-        .connection_lost(Loss { unanswered: 1, kept: 1 })
+        .connection_lost(Loss { unanswered: 1, kept: 1, interrupted: false })
         .connected()
         .response("+OK\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n>3\r\n$9\r\nsubscribe\r\n$2\r\nc2\r\n:1\r\n_\r\n");
     let record = run(&password, &transcript);
@@ -342,7 +342,7 @@ fn an_open_transaction_is_opened_again() {
         .connected()
         .request(commands(&["MULTI", "SELECT 3", "SET a 1", "EXEC", "GET a"]))
         .response("+OK\r\n+QUEUED\r\n")
-        .connection_lost(Loss { unanswered: 1, kept: 2 })
+        .connection_lost(Loss { unanswered: 1, kept: 2, interrupted: false })
         .connected()
         .response("+OK\r\n*0\r\n$-1\r\n");
     let record = run(&[], &transcript);
@@ -533,4 +533,33 @@ fn too_long_to_look_through_is_too_long_in_any_pieces() {
             harness.counts()
         );
     }
+}
+
+#[test]
+fn what_is_left_out_is_a_request_of_its_own() {
+    let record =
+        run(&[], &Transcript::new().connected().request(commands(&["FLUSHALL", "GET a"])).request("\r\n"));
+    let requests = record.requests();
+    assert_eq!(requests.len(), 3);
+    assert!(requests[0].bytes.0.is_empty() && requests[0].reply == Some(Reply::NotExpected));
+    assert_eq!(requests[1].reply, Some(Reply::Expected));
+    assert!(requests[2].bytes.0.is_empty() && requests[2].reply == Some(Reply::NotExpected));
+}
+
+#[test]
+fn a_request_that_was_broken_off_has_no_reply() {
+    let set = commands(&["SET a value"]);
+    let transcript = Transcript::new()
+        .connected()
+        .request(&set[..set.len() - 3])
+        .connection_lost(Loss { unanswered: 0, kept: 0, interrupted: true })
+        .request(&set[set.len() - 3..])
+        .connected()
+        .request(commands(&["GET a"]))
+        .response("$-1\r\n");
+    let record = run(&[], &transcript);
+    let replies_of: Vec<Option<Reply>> = record.requests().iter().map(|request| request.reply).collect();
+    assert_eq!(replies_of.last(), Some(&Some(Reply::Expected)));
+    assert_eq!((expected(&record), replies(&record)), (1, 1));
+    assert!(record.decisions.contains(&Decision::EndRequest(Reply::NotExpected)));
 }

@@ -7,6 +7,7 @@
 //! What an input's bytes mean to a body is written down beside the body; [`seeds`] makes inputs by the same rules.
 
 mod fragments;
+mod http;
 pub mod mutation;
 mod options;
 mod relay;
@@ -16,6 +17,7 @@ mod transfers;
 mod wire;
 
 pub use fragments::fragments;
+pub use http::http;
 pub use options::options;
 pub use relay::{relay_client, relay_server};
 pub use session::session;
@@ -35,7 +37,7 @@ pub struct Target {
 }
 
 /// All fuzz targets.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     Target { name: "wire", body: wire },
     Target { name: "options", body: options },
     Target { name: "fragments", body: fragments },
@@ -43,4 +45,5 @@ pub const TARGETS: [Target; 7] = [
     Target { name: "relay_server", body: relay_server },
     Target { name: "transfers", body: transfers },
     Target { name: "session", body: session },
+    Target { name: "http", body: http },
 ];

@@ -39,6 +39,7 @@ pub fn seeds_of(target: &str) -> Vec<Seed> {
         "relay_server" => relay_server(),
         "transfers" => transfers(),
         "session" => session(),
+        "http" => http(),
         _ => Vec::new(),
     }
 }
@@ -471,4 +472,62 @@ fn session() -> Vec<Seed> {
         }
     }
     seeds
+}
+
+/// Exchanges of HTTP, in the format of the body.
+fn http() -> Vec<Seed> {
+    use crate::http::{BAD_DROPPED, MID_STREAM, WITH_CREDENTIALS, WITH_GAP, WITH_LOSS, WITH_RULES};
+    let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    let make = |name: &str, mode: u8, piece: u8, client: &str, target: &str| {
+        let mut bytes = vec![mode, piece];
+        bytes.extend_from_slice(&(client.len() as u16).to_be_bytes());
+        bytes.extend_from_slice(client.as_bytes());
+        bytes.extend_from_slice(target.as_bytes());
+        seed(name, bytes)
+    };
+    let get = "GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
+    let chunked = "PUT /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3;x\r\nabc\r\n0\r\nA: b\r\n\r\n";
+    let expect = "POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello";
+    let upgrade = "GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n\u{1}frames";
+    let login = "POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\nxGET /?csrf=b HTTP/1.1\r\nCookie: a=b\r\n\r\n";
+    let issue = "HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n{\"token\":\"b\"}";
+    vec![
+        make("pipelined", 0, 9, &get.repeat(3), &ok.repeat(3)),
+        make(
+            "chunked",
+            WITH_LOSS,
+            7,
+            &(chunked.to_owned() + get),
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        ),
+        make("rules", WITH_RULES | WITH_GAP, 11, &(chunked.to_owned() + get), ok),
+        make("expect", 0, 16, expect, &("HTTP/1.1 100 Continue\r\n\r\n".to_owned() + ok)),
+        make(
+            "expect-refused",
+            BAD_DROPPED,
+            16,
+            &(expect.to_owned() + get),
+            "HTTP/1.1 417 No\r\nContent-Length: 0\r\n\r\n",
+        ),
+        make("upgrade", 0, 40, upgrade, "HTTP/1.1 101 Switching\r\n\r\n\u{1}frames"),
+        make("upgrade-refused", WITH_LOSS, 40, upgrade, ok),
+        make("connect", 0, 40, "CONNECT a:1 HTTP/1.1\r\n\r\nabc", "HTTP/1.0 200 OK\r\n\r\n"),
+        make("preface", 0, 5, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", ""),
+        make("credentials", WITH_CREDENTIALS, 30, login, &issue.repeat(2)),
+        make(
+            "joined",
+            MID_STREAM | WITH_RULES,
+            10,
+            &format!("rest\r\n{get}\r\n{get}"),
+            "HTTP/1.0 200 OK\r\n\r\nend",
+        ),
+        make("bad", BAD_DROPPED, 10, "GET / HTTP/1.1\r\nA : b\r\n\r\n", "nonsense"),
+        make(
+            "folded",
+            0,
+            3,
+            "GET / HTTP/1.1\nA: b\n c\nContent-Length: 1, 1\n\nx",
+            "HTTP/1.1 204\nA : b\n\n",
+        ),
+    ]
 }

@@ -63,7 +63,7 @@ pub struct PluginArgs {
     /// Memory of one instance of a module, in megabytes (1 to 4096)
     ///
     /// A native module is not limited.
-    #[arg(long = "plugin-memory", value_name = "MIB", default_value_t = 64,
+    #[arg(id = "plugin_memory", long = "plugin-memory", value_name = "MIB", default_value_t = 64,
           value_parser = clap::value_parser!(u32).range(1..=4096), help_heading = "Plugins")]
     pub memory: u32,
 

@@ -178,9 +178,16 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Takes note of one field.
+    /// Takes note of one field; white space around the value may still be there.
+    #[inline]
     pub(super) fn add(&mut self, name: &[u8], value: &[u8]) {
         // The length tells nearly all other fields apart without looking at their letters.
+        if matches!(name.len(), 6 | 7 | 10 | 14 | 17) {
+            self.add_known(name, trim(value));
+        }
+    }
+
+    fn add_known(&mut self, name: &[u8], value: &[u8]) {
         match name.len() {
             6 if name.eq_ignore_ascii_case(b"expect") && value.eq_ignore_ascii_case(b"100-continue") => {
                 self.expect = Expectation::Continue;

@@ -182,6 +182,11 @@ pub(super) fn parse_fields(bytes: &[u8], spaces: Spaces) -> Result<Parsed<(usize
             [b'\r', b'\n', ..] => return Ok(Parsed::Whole((bytes.len() - rest.len() + 2, facts))),
             _ => {}
         }
+        if let Some((name, value, after)) = split_plain_field(rest) {
+            facts.add(name, value);
+            rest = after;
+            continue;
+        }
         let Some((field, after)) = split_field(rest) else {
             // Without a line's end more may come; a line without a colon is no field, whatever comes.
             return match memchr(b'\n', rest) {
@@ -203,6 +208,16 @@ pub(super) fn parse_fields(bytes: &[u8], spaces: Spaces) -> Result<Parsed<(usize
         facts.add(name, field.value);
         rest = after;
     }
+}
+
+/// The name and value of a well-formed field that is surely not folded, and what is behind it: nearly every field there is.
+fn split_plain_field(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let name_len = bytes.iter().position(|byte| !is_token(*byte))?;
+    let (name, rest) = bytes.split_at(name_len);
+    let (b':', rest) = rest.split_first()? else { return None };
+    let (value, after) = rest.split_at(memchr(b'\n', rest)? + 1);
+    let unfolded = !matches!(after, [] | [b' ' | b'\t', ..]);
+    (unfolded && !name.is_empty()).then_some((name, value, after))
 }
 
 fn without_end(line: &[u8]) -> &[u8] {
