@@ -9,6 +9,7 @@
 mod fragments;
 pub mod mutation;
 mod options;
+mod redis;
 mod relay;
 pub mod seeds;
 mod session;
@@ -17,6 +18,7 @@ mod wire;
 
 pub use fragments::fragments;
 pub use options::options;
+pub use redis::redis;
 pub use relay::{relay_client, relay_server};
 pub use session::session;
 pub use transfers::transfers;
@@ -35,7 +37,7 @@ pub struct Target {
 }
 
 /// All fuzz targets.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     Target { name: "wire", body: wire },
     Target { name: "options", body: options },
     Target { name: "fragments", body: fragments },
@@ -43,4 +45,5 @@ pub const TARGETS: [Target; 7] = [
     Target { name: "relay_server", body: relay_server },
     Target { name: "transfers", body: transfers },
     Target { name: "session", body: session },
+    Target { name: "redis", body: redis },
 ];

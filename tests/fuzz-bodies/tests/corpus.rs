@@ -129,3 +129,8 @@ fn transfers() {
 fn session() {
     run_target("session");
 }
+
+#[test]
+fn redis() {
+    run_target("redis");
+}
