@@ -123,14 +123,15 @@ fn event(event: &engine::Event) -> abi::Event {
         Input::ResponseEnd => (abi::input::RESPONSE_END, 0, 0),
         Input::Reference(span) => (abi::input::REFERENCE, span.start, span.length),
         Input::Connected => (abi::input::CONNECTED, 0, 0),
-        Input::ConnectionLost { unanswered, kept } => (abi::input::CONNECTION_LOST, unanswered, kept),
+        Input::ConnectionLost { unanswered, kept, .. } => (abi::input::CONNECTION_LOST, unanswered, kept),
         Input::Gap => (abi::input::GAP, 0, 0),
         Input::ClientClosed(ClientEnd::Finished) => (abi::input::CLIENT_CLOSED, 0, 0),
         Input::ClientClosed(ClientEnd::Reset) => (abi::input::CLIENT_CLOSED, 1, 0),
         Input::Timer => (abi::input::TIMER, 0, 0),
         Input::Ended => (abi::input::ENDED, 0, 0),
     };
-    abi::Event { session: event.session, at: event.at, kind, start, length, reserved: 0 }
+    let flag = u32::from(matches!(event.input, Input::ConnectionLost { interrupted: true, .. }));
+    abi::Event { session: event.session, at: event.at, kind, start, length, flag }
 }
 
 fn opening(opening: &engine::Opening) -> abi::Opening {

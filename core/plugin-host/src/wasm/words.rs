@@ -22,8 +22,8 @@ pub(super) fn event(event: &engine::Event) -> Event {
         Input::ResponseEnd => types::Input::ResponseEnd,
         Input::Reference(bytes) => types::Input::Reference(span(bytes)),
         Input::Connected => types::Input::Connected,
-        Input::ConnectionLost { unanswered, kept } => {
-            types::Input::ConnectionLost(types::Loss { unanswered, kept })
+        Input::ConnectionLost { unanswered, kept, interrupted } => {
+            types::Input::ConnectionLost(types::Loss { unanswered, kept, interrupted })
         }
         Input::Gap => types::Input::Gap,
         Input::ClientClosed(ClientEnd::Finished) => types::Input::ClientClosed(types::ClientEnd::Finished),
