@@ -287,7 +287,10 @@ impl Session {
         if reason != EndReason::TargetClosed {
             self.last_failure = Some(reason);
         }
-        if connection.phase() == Phase::Open {
+        if connection.sender().end() < connection.sender().sent() {
+            // Some of what is on its way goes to another connection: it must not be sent again on this one.
+            connection.abort(now);
+        } else if connection.phase() == Phase::Open {
             connection.discard_unsent();
             connection.close();
         }
@@ -486,7 +489,9 @@ impl Session {
 
     /// Lets go of connections that are over.
     pub(super) fn drop_closed(&mut self, shared: &mut Shared) {
-        for slot in [&mut self.connection, &mut self.former] {
+        // One whose loss is not settled yet is still asked what reached the target.
+        let present = self.lost.is_none().then_some(&mut self.connection);
+        for slot in present.into_iter().chain([&mut self.former]) {
             if let Some(connection) = slot.take_if(|c| c.phase() == Phase::Closed) {
                 shared.release_flow(connection.flow());
             }
