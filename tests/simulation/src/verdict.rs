@@ -133,7 +133,8 @@ fn reasons(world: &World, client: &Client) -> BTreeSet<EndReason> {
             reasons.insert(EndReason::Filtered);
         }
         if notes.failed.contains(&number) {
-            reasons.insert(EndReason::PluginFault);
+            // What comes after its session's end looks like a connection that began before the capture.
+            reasons.extend([EndReason::PluginFault, EndReason::MidStream]);
         }
         if notes.passed.contains_key(&number) {
             // A request that can't be completed was under way.
@@ -322,7 +323,10 @@ impl Delivered {
                 .and_then(|(number, plan)| plan.preamble(number))
                 .unwrap_or_default();
             let mut at = preamble.len().min(connection.read.len());
-            if connection.read[..at] != preamble[..at] {
+            if connection.read[..at] != preamble[..at] && expected.passed_from.is_some() {
+                // Nobody prepares a connection that the plugin leaves alone.
+                at = 0;
+            } else if connection.read[..at] != preamble[..at] {
                 return Err("a connection was not prepared before it was used".to_owned());
             }
             while at < connection.read.len() {

@@ -284,8 +284,9 @@ impl Outbox {
         counters: &mut Counters,
     ) {
         self.settle(connection, counters);
-        let is_touched =
-            |e: &Entry| e.placed.is_some_and(|(start, _)| start < STAGED_BASE && !connection.is_untouched(start));
+        let is_touched = |e: &Entry| {
+            e.placed.is_some_and(|(start, _)| start < STAGED_BASE && !connection.is_untouched(start))
+        };
         let first_kept = self.entries.iter().rposition(is_touched).map_or(0, |last| last + 1);
         let mut unsent_from = None;
         for (i, entry) in self.entries.iter_mut().enumerate() {
