@@ -5,7 +5,7 @@ use crate::batch::PacketBatch;
 use crate::config::{EngineConfig, Pace};
 use crate::counters::{Counters, EndReason};
 use crate::flow::FlowKey;
-use crate::protocol::{Bodies, ClientEnd, Exchange, ResponseBytes};
+use crate::protocol::{Bodies, ClientEnd, Exchange, Gate, ResponseBytes};
 use crate::shared::Shared;
 use crate::stream::{Arrival, Assembler, SegmentInfo};
 use crate::tcp::connection::{Emitted, Limited, Reset};
@@ -230,7 +230,10 @@ impl Session {
         }
         if progress.acknowledged > 0 {
             shared.counters.request_bytes_acknowledged += progress.acknowledged;
-            self.fruitless = 0;
+            if self.outbox.gate() == Gate::Open {
+                // What only prepares a connection is no request.
+                self.fruitless = 0;
+            }
             self.last_progress = now;
             if let Some(connection) = &self.connection {
                 self.outbox.settle(connection, &mut shared.counters);
@@ -281,7 +284,7 @@ impl Session {
     fn connection_lost(&mut self, reason: EndReason, shared: &mut Shared, now: Instant) {
         let Some(mut connection) = self.connection.take() else { return };
         self.outbox.connection_lost(&mut connection, reason, &mut shared.counters);
-        if connection.sender().acknowledged() == 0 {
+        if connection.sender().acknowledged() == 0 || self.outbox.gate() == Gate::Closed {
             self.fruitless += 1;
         }
         if reason != EndReason::TargetClosed {

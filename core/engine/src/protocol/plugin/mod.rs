@@ -434,6 +434,9 @@ impl PluginProtocol {
                 self.own_timer = Some(since + INCOMPLETE_PATIENCE);
                 return self.set_timers(exchange);
             }
+            if exchange.has_no_request() {
+                exchange.begin_request(self.position);
+            }
             exchange.give_up_last_request(EndReason::Incomplete);
             exchange.drop_bytes(self.undecided(exchange) as usize);
             self.position = exchange.captured_end();
