@@ -142,7 +142,7 @@ fn gaps_and_cut_segments_are_told() {
     play.handshake();
     play.online(FIRST, TcpFlags::NONE, "ab");
     play.online(FIRST.wrapping_add(4), TcpFlags::NONE, "ef");
-    play.now = play.now + Duration::from_secs(4);
+    play.now += Duration::from_secs(4);
     play.online(FIRST.wrapping_add(6), TcpFlags::NONE, "gh");
     assert_eq!(play.heard(), ["ab|efgh"]);
     play.frame(
