@@ -10,6 +10,7 @@ mod fragments;
 mod http;
 pub mod mutation;
 mod options;
+mod redis;
 mod relay;
 pub mod seeds;
 mod session;
@@ -19,6 +20,7 @@ mod wire;
 pub use fragments::fragments;
 pub use http::http;
 pub use options::options;
+pub use redis::redis;
 pub use relay::{relay_client, relay_server};
 pub use session::session;
 pub use transfers::transfers;
@@ -37,7 +39,7 @@ pub struct Target {
 }
 
 /// All fuzz targets.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     Target { name: "wire", body: wire },
     Target { name: "options", body: options },
     Target { name: "fragments", body: fragments },
@@ -46,4 +48,5 @@ pub const TARGETS: [Target; 8] = [
     Target { name: "transfers", body: transfers },
     Target { name: "session", body: session },
     Target { name: "http", body: http },
+    Target { name: "redis", body: redis },
 ];

@@ -3,6 +3,7 @@
 //! `cargo run -p tcpcopy-fuzz-bodies --example make-corpus` writes them to `fuzz/corpus`.
 
 use crate::fragments as fragment;
+use crate::redis::{JOINED, OPTIONS};
 use crate::relay::{AFTER_HANDSHAKE, NONCE, PEER, WITH_TOKEN, facts, token};
 use crate::session::event::{Event, Segment, Setup};
 use std::net::IpAddr;
@@ -40,6 +41,7 @@ pub fn seeds_of(target: &str) -> Vec<Seed> {
         "transfers" => transfers(),
         "session" => session(),
         "http" => http(),
+        "redis" => redis(),
         _ => Vec::new(),
     }
 }
@@ -530,4 +532,43 @@ fn http() -> Vec<Seed> {
             "HTTP/1.1 204\nA : b\n\n",
         ),
     ]
+}
+
+fn redis() -> Vec<Seed> {
+    let scripts: [(&str, &str, &str); 8] = [
+        ("get", "*2\r\n$3\r\nGET\r\n$1\r\na\r\n", "$-1\r\n"),
+        (
+            "pipeline",
+            "*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n*1\r\n$4\r\nPING\r\nDEL a\r\n*1\r\n$8\r\nFLUSHALL\r\n",
+            "+OK\r\n+PONG\r\n:1\r\n",
+        ),
+        (
+            "subscribe",
+            "SUBSCRIBE a b\r\nUNSUBSCRIBE\r\n",
+            "*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nx\r\n",
+        ),
+        ("transaction", "MULTI\r\nSELECT 1\r\nEXEC\r\n", "+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n"),
+        (
+            "resp3",
+            "HELLO 3 AUTH a b\r\nCLIENT REPLY SKIP\r\nGET a\r\n",
+            "%1\r\n+proto\r\n:3\r\n|1\r\n+a\r\n,1.5\r\n>2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\na\r\n~2\r\n#t\r\n_\r\n",
+        ),
+        (
+            "streamed",
+            "EVAL x 1 a\r\n",
+            "*?\r\n$?\r\n;2\r\nab\r\n;0\r\n.\r\n(123\r\n=7\r\ntxt:abc\r\n!3\r\nERR\r\n",
+        ),
+        ("monitor", "MONITOR\r\nQUIT\r\nGET a\r\n", "+OK\r\n+1.5 [0 a] \"x\"\r\n-MOVED 1 a:1\r\n"),
+        ("keys", "*4\r\n$4\r\nMGET\r\n$1\r\na\r\n$6\r\nsecret\r\n$1\r\nb\r\nEVAL x 1 a\r\n", "*0\r\n"),
+    ];
+    let mut seeds = Vec::new();
+    for (name, requests, replies) in scripts {
+        // Rounded up, so that the client's part ends where it should.
+        let share = (requests.len() * 256).div_ceil(requests.len() + replies.len()).min(255) as u8;
+        for (suffix, flags) in [("", 0), ("-joined", JOINED), ("-options", OPTIONS)] {
+            let bytes = [&[flags, 7, share], requests.as_bytes(), replies.as_bytes()].concat();
+            seeds.push(seed(format!("{name}{suffix}"), bytes));
+        }
+    }
+    seeds
 }

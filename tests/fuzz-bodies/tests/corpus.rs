@@ -134,3 +134,8 @@ fn session() {
 fn http() {
     run_target("http");
 }
+
+#[test]
+fn redis() {
+    run_target("redis");
+}

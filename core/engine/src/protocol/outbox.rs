@@ -284,14 +284,21 @@ impl Outbox {
         counters: &mut Counters,
     ) {
         self.settle(connection, counters);
-        let keep_from = self.entries.iter().position(|e| {
-            let is_untouched = |(start, _)| start >= STAGED_BASE || connection.is_untouched(start);
-            e.is_open() && e.placed.is_none_or(is_untouched)
-        });
-        let first_kept = keep_from.unwrap_or(self.entries.len());
+        let is_touched = |e: &Entry| {
+            e.placed.is_some_and(|(start, _)| start < STAGED_BASE && !connection.is_untouched(start))
+        };
+        let first_kept = self.entries.iter().rposition(is_touched).map_or(0, |last| last + 1);
         let mut unsent_from = None;
         for (i, entry) in self.entries.iter_mut().enumerate() {
-            if i < first_kept {
+            if i < first_kept && entry.placed.is_none() && entry.void.is_none() {
+                // Left out between requests that went to the connection.
+                if entry.is_open() {
+                    entry.left_out = true;
+                    self.open -= 1;
+                    counters.requests_waiting -= 1;
+                    counters.requests_given_up.add(EndReason::Filtered, 1);
+                }
+            } else if i < first_kept {
                 if entry.is_open() {
                     self.open -= 1;
                     counters.requests_waiting -= 1;

@@ -526,6 +526,7 @@ impl Session {
         self.outbox.give_up_all(reason, &mut shared.counters);
         self.outbox.discard();
         self.reference = Assembler::default();
+        self.lost = None;
         self.delayed = VecDeque::new();
         self.delayed_bytes = 0;
         self.client.forget();

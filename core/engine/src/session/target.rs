@@ -5,7 +5,7 @@ use crate::batch::PacketBatch;
 use crate::config::{EngineConfig, Pace};
 use crate::counters::{Counters, EndReason};
 use crate::flow::FlowKey;
-use crate::protocol::{Bodies, ClientEnd, Exchange, ResponseBytes};
+use crate::protocol::{Bodies, ClientEnd, Exchange, Gate, ResponseBytes};
 use crate::shared::Shared;
 use crate::stream::{Arrival, Assembler, SegmentInfo};
 use crate::tcp::connection::{Emitted, Limited, Reset};
@@ -230,7 +230,10 @@ impl Session {
         }
         if progress.acknowledged > 0 {
             shared.counters.request_bytes_acknowledged += progress.acknowledged;
-            self.fruitless = 0;
+            if self.outbox.gate() == Gate::Open {
+                // What only prepares a connection is no request.
+                self.fruitless = 0;
+            }
             self.last_progress = now;
             if let Some(connection) = &self.connection {
                 self.outbox.settle(connection, &mut shared.counters);
@@ -281,13 +284,16 @@ impl Session {
     fn connection_lost(&mut self, reason: EndReason, shared: &mut Shared, now: Instant) {
         let Some(mut connection) = self.connection.take() else { return };
         self.outbox.connection_lost(&mut connection, reason, &mut shared.counters);
-        if connection.sender().acknowledged() == 0 {
+        if connection.sender().acknowledged() == 0 || self.outbox.gate() == Gate::Closed {
             self.fruitless += 1;
         }
         if reason != EndReason::TargetClosed {
             self.last_failure = Some(reason);
         }
-        if connection.phase() == Phase::Open {
+        if connection.sender().end() < connection.sender().sent() {
+            // Some of what is on its way goes to another connection: it must not be sent again on this one.
+            connection.abort(now);
+        } else if connection.phase() == Phase::Open {
             connection.discard_unsent();
             connection.close();
         }
@@ -486,7 +492,9 @@ impl Session {
 
     /// Lets go of connections that are over.
     pub(super) fn drop_closed(&mut self, shared: &mut Shared) {
-        for slot in [&mut self.connection, &mut self.former] {
+        // One whose loss is not settled yet is still asked what reached the target.
+        let present = self.lost.is_none().then_some(&mut self.connection);
+        for slot in present.into_iter().chain([&mut self.former]) {
             if let Some(connection) = slot.take_if(|c| c.phase() == Phase::Closed) {
                 shared.release_flow(connection.flow());
             }

@@ -21,7 +21,8 @@ pub(super) struct CheckArgs {
     /// Capture file (pcap or pcapng) with both directions of the connections
     ///
     /// The client's bytes are the requests. The server's bytes are given to the plugin as what the online server answers and
-    /// as what the target answers. Ends with exit code 1 if the plugin fails, breaks a rule of the interface, or leaves
+    /// as what the target answers; answers to requests that the plugin leaves out or changes are given to it as they are in the
+    /// file. Ends with exit code 1 if the plugin fails, breaks a rule of the interface, or leaves
     /// bytes undecided that it had reason to decide about.
     #[arg(long, value_name = "FILE")]
     pcap: PathBuf,

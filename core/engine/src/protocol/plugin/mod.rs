@@ -63,6 +63,13 @@ enum Queued {
     Something,
 }
 
+/// Whether the host gave up what the plugin had not decided about when the client closed. Decisions come too late then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Abandoned {
+    No,
+    Yes,
+}
+
 /// One session's side of a plugin.
 #[derive(Debug)]
 pub(crate) struct PluginProtocol {
@@ -90,6 +97,7 @@ pub(crate) struct PluginProtocol {
     /// What is discarded belongs to a request that can't be completed, for this reason, until something is not discarded.
     seeking: Option<EndReason>,
     end: Option<(ClientEnd, SegmentInfo, Option<Instant>)>,
+    abandoned: Abandoned,
     plugin_timer: Option<Instant>,
     own_timer: Option<Instant>,
     /// Takes over when the plugin passes.
@@ -130,6 +138,7 @@ impl PluginProtocol {
             gaps: VecDeque::new(),
             seeking: (opening.origin != Origin::Start).then_some(EndReason::MidStream),
             end: None,
+            abandoned: Abandoned::No,
             plugin_timer: None,
             own_timer: None,
             transparent: None,
@@ -183,6 +192,15 @@ impl PluginProtocol {
                 exchange.note_inputs_changed();
             }
         }
+    }
+
+    /// Whether `output` is about bytes that were given up meanwhile.
+    fn comes_too_late(&self, output: Output) -> bool {
+        self.abandoned == Abandoned::Yes
+            && matches!(
+                output,
+                Output::Forward(_) | Output::Discard(_) | Output::Send(_) | Output::EndRequest(_)
+            )
     }
 
     fn violate(&mut self, what: &'static str, exchange: &mut Exchange<'_>) {
@@ -407,7 +425,8 @@ impl PluginProtocol {
         let now = exchange.now();
         let since = *self.end.get_or_insert((end, info, since)).2.get_or_insert(now);
         if self.undecided(exchange) > 0 || self.request.is_some() {
-            if self.plugin_timer.is_some() || self.sequencer.is_any_due() {
+            let unprepared = exchange.gate() == Gate::Closed && !exchange.next_is_given_up();
+            if self.plugin_timer.is_some() || self.sequencer.is_any_due() || unprepared {
                 // The plugin may know what to do with it yet.
                 return;
             }
@@ -415,10 +434,14 @@ impl PluginProtocol {
                 self.own_timer = Some(since + INCOMPLETE_PATIENCE);
                 return self.set_timers(exchange);
             }
+            if exchange.has_no_request() {
+                exchange.begin_request(self.position);
+            }
             exchange.give_up_last_request(EndReason::Incomplete);
             exchange.drop_bytes(self.undecided(exchange) as usize);
             self.position = exchange.captured_end();
             self.request = None;
+            self.abandoned = Abandoned::Yes;
         }
         let is_due = self.sequencer.is_any_due() && self.policy == WaitPolicy::LikeClient;
         let go = match end {
@@ -428,7 +451,7 @@ impl PluginProtocol {
         };
         if go {
             exchange.close(end);
-        } else if end == ClientEnd::Reset {
+        } else if end == ClientEnd::Reset && since + RESET_PATIENCE > now {
             self.own_timer = Some(since + RESET_PATIENCE);
             self.set_timers(exchange);
         }
@@ -638,6 +661,9 @@ impl Protocol for PluginProtocol {
             return;
         }
         for output in outputs {
+            if self.comes_too_late(output) {
+                continue;
+            }
             self.act(output, bytes, exchange);
             if exchange.outbox.is_given_up() {
                 return;
