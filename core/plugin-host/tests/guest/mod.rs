@@ -4,7 +4,8 @@
 //! a list outside its memory, `K` an action of no known kind, `O` a span outside its bytes, `G` gives up with "why", `C` counts
 //! 2 "seen" and logs, `R` sends eight random bytes instead. The setting `mode=b…` is refused.
 
-#![allow(dead_code)]
+// Used by tests and by the benchmark, which need different parts.
+#![allow(dead_code, unreachable_pub)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,13 +29,8 @@ pub fn module(wat: &str, version: &str) -> Vec<u8> {
     let wit = WIT.replace("@0.1.0", &format!("@{version}"));
     let package = resolve.push_str("plugin.wit", &wit).expect("valid interface");
     let world = resolve.select_world(&[package], Some("protocol")).expect("the world");
-    wit_component::embed_component_metadata(
-        &mut bytes,
-        &resolve,
-        world,
-        wit_component::StringEncoding::UTF8,
-    )
-    .expect("a module");
+    wit_component::embed_component_metadata(&mut bytes, &resolve, world, wit_component::StringEncoding::UTF8)
+        .expect("a module");
     bytes
 }
 
@@ -78,7 +74,16 @@ pub fn native(deviations: &[&str], optimise: bool) -> (TempDir, PathBuf) {
     fs::write(&source, format!("#[path = {abi:?}]\nmod abi;\n{NATIVE}")).expect("a file");
     let library = directory.path().join("guest.so");
     let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
-    rustc.args(["--crate-type", "cdylib", "--edition", "2024", "--crate-name", "guest", "--cap-lints", "allow"]);
+    rustc.args([
+        "--crate-type",
+        "cdylib",
+        "--edition",
+        "2024",
+        "--crate-name",
+        "guest",
+        "--cap-lints",
+        "allow",
+    ]);
     rustc.arg(if optimise { "-Copt-level=3" } else { "-Copt-level=0" });
     for deviation in deviations {
         rustc.args(["--cfg", deviation]);

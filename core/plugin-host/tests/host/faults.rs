@@ -51,10 +51,9 @@ fn each_failure_ends_the_session_entered_last_and_a_new_instance_works() {
 
 #[test]
 fn a_trap_says_where() {
-    let wat = WAT.replace("(then (unreachable))", "(then (call $trips))").replace(
-        "(func $act ",
-        "(func $trips (unreachable)) (func $act ",
-    );
+    let wat = WAT
+        .replace("(then (unreachable))", "(then (call $trips))")
+        .replace("(func $act ", "(func $trips (unreachable)) (func $act ");
     let module = load_bytes(&component(&wat, "0.1.0"), quick()).expect("loads");
     let plugin = module.configure(Vec::new()).expect("configures");
     run(&mut *plugin.runner(0), &[(1, b"T")]).expect_err("fails");

@@ -57,10 +57,8 @@ fn leaving_too_often_and_late_events_do_nothing() {
 
 #[test]
 fn sessions_that_belong_together_share_one_instance() {
-    let wat = WAT.replace(
-        "(i32.store8 (i32.const 261) (i32.const 0))",
-        "(i32.store8 (i32.const 261) (i32.const 1))",
-    );
+    let wat = WAT
+        .replace("(i32.store8 (i32.const 261) (i32.const 0))", "(i32.store8 (i32.const 261) (i32.const 1))");
     let module = load_bytes(&component(&wat, "0.1.0"), limits()).expect("loads");
     let plugin = module.configure(Vec::new()).expect("configures");
     assert_eq!(plugin.needs().sharing, Sharing::Together);

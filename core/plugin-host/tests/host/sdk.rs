@@ -49,7 +49,8 @@ fn both_builds_of_one_source_decide_alike() {
     for (path, kind) in [(&wasm, Kind::Wasm), (&native, Kind::Native)] {
         let module = Module::load(path, &loader(limits)).expect("loads");
         assert_eq!(module.kind(), kind);
-        let set = settings::resolve(module.descriptor(), None, &["skip=quit".to_owned()]).expect("known options");
+        let set =
+            settings::resolve(module.descriptor(), None, &["skip=quit".to_owned()]).expect("known options");
         let plugin = module.configure(set).expect("configures");
         assert_eq!(plugin.needs().inputs, Inputs::RESPONSES);
         let mut runner = plugin.runner(0);
@@ -124,6 +125,8 @@ fn a_panic_is_a_fault_in_both_builds() {
         let mut outcome = Outcome::default();
         let fault = runner.run(group, &script, 1, &mut outcome);
         assert_eq!(fault, Err(Fault { session: Some(2), others: AfterFault::Rejoin }), "{}", path.display());
+        let faults = plugin.report().faults;
+        assert!(faults[0].last.contains("as told"), "{}", faults[0].last);
         let script = batch(&[(1, Input::Opened(0), b""), (1, request, b"get\n")]);
         runner.run(group, &script, 1, &mut outcome).expect("a new instance");
     }
