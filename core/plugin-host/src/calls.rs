@@ -12,6 +12,9 @@ const MAX_RANDOM: usize = 65536;
 /// Longest message that is logged, in bytes.
 const MAX_MESSAGE: usize = 2048;
 
+/// Longest that is kept for the report of a fault.
+const MAX_COMPLAINT: usize = 300;
+
 /// How important a plugin's message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Level {
@@ -28,18 +31,21 @@ pub(crate) struct Calls {
     now: u64,
     session: Option<u64>,
     counts: Vec<(String, u64)>,
+    /// The last message about an error in this batch: a panic says so before it becomes a trap.
+    complaint: Option<String>,
     random: Random,
 }
 
 impl Calls {
     pub(crate) fn new(shared: Arc<Shared>, seed: [u8; 32]) -> Self {
-        Self { shared, now: 0, session: None, counts: Vec::new(), random: Random::new(seed) }
+        Self { shared, now: 0, session: None, counts: Vec::new(), complaint: None, random: Random::new(seed) }
     }
 
     /// A batch begins.
     pub(crate) fn begin(&mut self, now: u64) {
         self.now = now;
         self.session = None;
+        self.complaint = None;
     }
 
     /// A batch is over, well or not: counts are handed on.
@@ -62,8 +68,16 @@ impl Calls {
         self.now
     }
 
-    pub(crate) fn log(&self, level: Level, message: &str) {
+    pub(crate) fn log(&mut self, level: Level, message: &str) {
+        if level == Level::Error {
+            self.complaint = Some(shortened(message, MAX_COMPLAINT).to_owned());
+        }
         self.shared.log(level, shortened(message, MAX_MESSAGE));
+    }
+
+    /// The last message about an error in this batch.
+    pub(crate) fn complaint(&mut self) -> Option<String> {
+        self.complaint.take()
     }
 
     pub(crate) fn count(&mut self, name: &str, amount: u64) {

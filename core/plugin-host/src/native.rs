@@ -244,6 +244,11 @@ fn is_whole(bytes: &[u8]) -> bool {
         if number(4, 1)? != 2 || number(5, 1)? != 1 {
             return Some(false);
         }
+        // The table of sections is not needed to run, but it is the last thing in most files: it tells that the end is there.
+        let sections = number(40, 8)?.checked_add(number(58, 2)?.checked_mul(number(60, 2)?)?)?;
+        if sections > bytes.len() as u64 {
+            return Some(false);
+        }
         let (table, size, count) = (number(32, 8)?, number(54, 2)?, number(56, 2)?);
         for index in 0..count {
             let header = usize::try_from(table.checked_add(size.checked_mul(index)?)?).ok()?;

@@ -84,7 +84,7 @@ fn convert(option: &PluginOption, value: &Value, indirection: Indirection) -> Re
     let text = |value: &Value| match value {
         Value::String(text) => Ok(text.clone()),
         Value::Table(table) if matches!(indirection, Indirection::Followed) => indirect::text(table),
-        _ => Err(refuse()),
+        _ => Err(format!("{} is not a text", kind_of(value))),
     };
     Ok(match (option.kind, value) {
         (OptionKind::Boolean, Value::Boolean(value)) => SettingValue::Boolean(*value),

@@ -162,13 +162,8 @@ pub(super) fn classify(error: &wasmtime::Error) -> (FaultKind, String) {
     };
     let mut message = error.root_cause().to_string();
     if let Some(backtrace) = error.downcast_ref::<wasmtime::WasmBacktrace>() {
-        let names: Vec<_> = backtrace
-            .frames()
-            .iter()
-            .filter_map(|frame| frame.func_name())
-            .take(5)
-            .map(|name| format!("{:#}", rustc_name(name)))
-            .collect();
+        let names: Vec<_> =
+            backtrace.frames().iter().filter_map(|frame| frame.func_name()).take(5).map(plain_name).collect();
         if !names.is_empty() {
             message = format!("{message}, in {}", names.join(" < "));
         }
@@ -176,15 +171,10 @@ pub(super) fn classify(error: &wasmtime::Error) -> (FaultKind, String) {
     (kind, crate::calls::shortened(&message, MAX_MESSAGE).to_owned())
 }
 
-/// A function's name without the hash that the compiler appends.
-fn rustc_name(name: &str) -> String {
-    match wasmtime_demangled(name) {
-        Some(plain) => plain,
-        None => name.to_owned(),
+/// A function's name without the hash that compilers append.
+fn plain_name(name: &str) -> &str {
+    match name.rsplit_once("::h") {
+        Some((plain, hash)) if hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) => plain,
+        _ => name,
     }
-}
-
-fn wasmtime_demangled(name: &str) -> Option<String> {
-    let (plain, hash) = name.rsplit_once("::h")?;
-    (hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| plain.to_owned())
 }

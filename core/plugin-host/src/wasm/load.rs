@@ -71,18 +71,33 @@ fn compile(path: &Path, engine: &wasmtime::Engine, bytes: &[u8]) -> Result<Compo
     if !core {
         return Component::from_binary(engine, bytes).map_err(|error| invalid(format!("{error:#}")));
     }
-    let encoded = wit_component::ComponentEncoder::default()
-        .validate(true)
-        .module(bytes)
-        .and_then(|encoder| encoder.encode());
-    match encoded {
+    if let Err(error) = wasmtime::Module::validate(engine, bytes) {
+        return Err(invalid(format!("{error:#}")));
+    }
+    match encode(bytes) {
         Ok(encoded) => {
             Component::from_binary(engine, &encoded).map_err(|error| invalid(format!("{error:#}")))
         }
         Err(error) => Err(match foreign_import(engine, bytes) {
             Some(import) => LoadError::Import { path: path.to_owned(), import },
-            None => invalid(format!("a core module that does not become a component ({error:#})")),
+            None => invalid(format!("a core module that does not become a component ({error})")),
         }),
+    }
+}
+
+/// Makes a component of a valid core module.
+fn encode(bytes: &[u8]) -> Result<Vec<u8>, String> {
+    // The library indexes into the section that describes the interface without a check, so damaged ones make it panic. It works on
+    // its own data only, all of which is dropped.
+    let encoded = std::panic::catch_unwind(|| {
+        wit_component::ComponentEncoder::default()
+            .validate(true)
+            .module(bytes)
+            .and_then(|encoder| encoder.encode())
+    });
+    match encoded {
+        Ok(encoded) => encoded.map_err(|error| format!("{error:#}")),
+        Err(_) => Err("the description of its interface is damaged".to_owned()),
     }
 }
 
@@ -120,6 +135,6 @@ fn check(path: &Path, component: &Component) -> Result<String, LoadError> {
     }
     Err(LoadError::NotAPlugin {
         path: path.to_owned(),
-        what: "it is a Wasm component, but exports no tcpcopy:plugin/plugin".to_owned(),
+        what: "it is Wasm, but exports no tcpcopy:plugin/plugin; plugins are built with the SDK".to_owned(),
     })
 }

@@ -75,10 +75,11 @@ impl WasmModule {
         // Plugins may build tables as they are configured: once an instance, so a multiple of a batch's time is granted.
         store.set_epoch_deadline(engine::ticks(limits.deadline.saturating_mul(START_FACTOR)));
         let settings: Vec<_> = settings.iter().map(words::setting).collect();
-        let answer = plugin
-            .tcpcopy_plugin_plugin()
-            .call_configure(&mut store, &settings)
-            .map_err(|error| failed(classify(&error)))?;
+        let answer =
+            plugin.tcpcopy_plugin_plugin().call_configure(&mut store, &settings).map_err(|error| {
+                let Failure { kind, message, .. } = failure(&mut store, &error);
+                failed((kind, message))
+            })?;
         let needs = words::needs(answer.map_err(StartError::Refused)?);
         let instance = WasmInstance {
             store,
@@ -114,15 +115,24 @@ impl WasmInstance {
             &self.openings,
             &batch.bytes,
         );
-        let mut session = None;
         if let Some(calls) = &mut self.store.data_mut().calls {
-            session = calls.session();
             calls.end();
         }
-        let answer = answer.map_err(|error| {
-            let (kind, message) = classify(&error);
-            Failure { kind, message, session }
-        })?;
+        let answer = answer.map_err(|error| failure(&mut self.store, &error))?;
         words::take(answer, outcome)
     }
+}
+
+/// What a failed call was: with what the plugin had to say about it, as a panic does before it becomes a trap.
+#[cold]
+fn failure(store: &mut Store<State>, error: &wasmtime::Error) -> Failure {
+    let (kind, mut message) = classify(error);
+    let mut session = None;
+    if let Some(calls) = &mut store.data_mut().calls {
+        session = calls.session();
+        if let Some(complaint) = calls.complaint() {
+            message = format!("{complaint} ({message})");
+        }
+    }
+    Failure { kind, message, session }
 }

@@ -168,7 +168,7 @@ impl types::Host for State {}
 
 impl host::Host for State {
     fn log(&mut self, level: host::Level, message: String) {
-        let Some(calls) = &self.calls else { return };
+        let Some(calls) = &mut self.calls else { return };
         let level = match level {
             host::Level::Error => Level::Error,
             host::Level::Warn => Level::Warn,

@@ -4,7 +4,8 @@
 //! a list outside its memory, `K` an action of no known kind, `O` a span outside its bytes, `G` gives up with "why", `C` counts
 //! 2 "seen" and logs, `R` sends eight random bytes instead. The setting `mode=b…` is refused.
 
-#![allow(dead_code)]
+// Used by tests and by the benchmark, which need different parts.
+#![allow(dead_code, unreachable_pub)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -120,7 +120,9 @@ fn what_does_not_fit_is_refused_with_the_list_of_options() {
         (None, &["speed=warp"][..], "\"warp\" is not one of fast, slow; "),
         (None, &["rate=inf"][..], "\"inf\" is not a number; "),
         (None, &["map=x"][..], "an entry is not a table of names with a text each (name=text); "),
-        (Some("names = [1]"), &[][..], "a whole number is not a list of texts; "),
+        (Some("names = \"x\""), &[][..], "option names of plugin demo: a text is not a list of texts; "),
+        (Some("password = 1"), &[][..], "option password of plugin demo: a whole number is not a text; "),
+        (Some("names = [1]"), &[][..], "option names of plugin demo: a whole number is not a text; "),
     ] {
         let error = values(file, assignments).expect_err("is refused").to_string();
         assert!(error.contains(&format!("{expected}{list}")), "{error}");

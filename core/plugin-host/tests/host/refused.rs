@@ -69,7 +69,7 @@ fn what_is_no_plugin_is_refused() {
         (b"", "is empty"),
         (b"#!/bin/sh\nexit 0\n", "neither a Wasm component nor a native library"),
         (b"\0asm", "neither"),
-        (b"\0asm\x01\0\0\0", "does not become a component"),
+        (b"\0asm\x01\0\0\0", "exports no tcpcopy:plugin/plugin"),
         (b"\0asm\x0d\0\x01\0", "exports no tcpcopy:plugin/plugin"),
     ];
     for (bytes, expected) in cases {
@@ -91,6 +91,20 @@ fn a_file_cut_anywhere_is_refused() {
             );
         }
     }
+}
+
+#[test]
+fn a_damaged_description_of_the_interface_is_refused() {
+    let good = module(WAT, "0.1.0");
+    let at = good.windows(14).rposition(|bytes| bytes == b"component-type").expect("a section") + 14;
+    // Whatever is changed in it: an error or a plugin, never a panic.
+    let mut refused = 0;
+    for index in (at..good.len()).step_by(29) {
+        let mut bad = good.clone();
+        bad[index] ^= 0xff;
+        refused += u32::from(load_bytes(&bad, quick()).is_err());
+    }
+    assert!(refused > 0);
 }
 
 #[test]

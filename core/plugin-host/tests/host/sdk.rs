@@ -125,6 +125,8 @@ fn a_panic_is_a_fault_in_both_builds() {
         let mut outcome = Outcome::default();
         let fault = runner.run(group, &script, 1, &mut outcome);
         assert_eq!(fault, Err(Fault { session: Some(2), others: AfterFault::Rejoin }), "{}", path.display());
+        let faults = plugin.report().faults;
+        assert!(faults[0].last.contains("as told"), "{}", faults[0].last);
         let script = batch(&[(1, Input::Opened(0), b""), (1, request, b"get\n")]);
         runner.run(group, &script, 1, &mut outcome).expect("a new instance");
     }
