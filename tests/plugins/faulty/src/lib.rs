@@ -2,9 +2,13 @@
 //!
 //! It knows of HTTP just enough to find the end of a request without a body. In a request line, `/panic/` makes it panic,
 //! `/loop/` makes it never return, `/eat/` makes it take memory without end, `/greedy/` makes it forward more than there is, and
-//! `/give-up/` makes it give the session up for a reason. All other requests pass as they are.
+//! `/give-up/` makes it give the session up for a reason. All other requests pass as they are. An answer ends with the only body
+//! that the lab's server gives to such requests.
 
-use plugin_sdk::{Actions, ConfigError, Descriptor, Level, Needs, Opening, Plugin, Reply, Settings};
+use plugin_sdk::{Actions, ConfigError, Descriptor, Inputs, Level, Needs, Opening, Plugin, Reply, Settings};
+
+/// The body that ends an answer.
+const BODY: &[u8] = b"noted\n";
 
 /// The plugin; it has no options.
 pub struct Faulty;
@@ -42,6 +46,7 @@ impl Plugin for Faulty {
         Descriptor::new("faulty", env!("CARGO_PKG_VERSION"))
             .about("Fails when a request asks it to.")
             .ports(&[8080])
+            .inputs(Inputs::RESPONSES)
     }
 
     fn configure(_settings: &Settings) -> Result<Self, ConfigError> {
@@ -49,7 +54,7 @@ impl Plugin for Faulty {
     }
 
     fn needs(&self) -> Needs {
-        Needs::default()
+        Needs::new(Inputs::RESPONSES)
     }
 
     fn open(&mut self, _opening: &Opening, _actions: &mut Actions<'_>) {}
@@ -79,10 +84,18 @@ impl Plugin for Faulty {
             actions.count("requests", 1);
             actions.log(Level::Debug, "a request passes");
             actions.forward(head.len());
-            // Answers are not looked at, so requests are sent as they come.
-            actions.end_request(Reply::NotExpected);
+            actions.end_request(Reply::Expected);
             rest = behind;
         }
+    }
+
+    fn on_response(&mut self, (): &mut (), bytes: &[u8], actions: &mut Actions<'_>) -> usize {
+        let mut taken = 0;
+        while let Some(at) = bytes[taken..].windows(BODY.len()).position(|window| window == BODY) {
+            taken += at + BODY.len();
+            actions.reply_complete();
+        }
+        taken
     }
 
     fn on_gap(&mut self, (): &mut (), _actions: &mut Actions<'_>) {}
