@@ -67,7 +67,8 @@ fn is_redis(bytes: &[u8]) -> bool {
 /// The connections in a capture whose first request is of a protocol.
 ///
 /// # Errors
-/// When the capture can't be read. One whose link type is not supported has no connections.
+/// When the capture can't be read at all. One whose link type is not supported has no connections; where libpcap stops within a
+/// file (at an interface of another kind), what came before counts.
 pub fn transcripts(capture: &Capture, sniff: Sniff) -> Result<Vec<Transcript>> {
     let mut found: Vec<Transcript> = Vec::new();
     let name = file_name(&capture.file);
@@ -76,8 +77,9 @@ pub fn transcripts(capture: &Capture, sniff: Sniff) -> Result<Vec<Transcript>> {
     });
     match outcome {
         Err(conversation::ReadError::LinkType(_)) => return Ok(Vec::new()),
-        other => other.with_context(|| format!("reading {}", capture.file.display()))?,
-    };
+        Err(conversation::ReadError::Pcap(_)) if !found.is_empty() => {}
+        other => drop(other.with_context(|| format!("reading {}", capture.file.display()))?),
+    }
     found.retain(|transcript| sniff(&transcript.requests()));
     Ok(found)
 }

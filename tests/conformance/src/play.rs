@@ -127,7 +127,11 @@ impl Session {
                 Decision::EndRequest(reply)
             }
             Output::ReplyComplete => {
-                ensure!(self.record.unanswered > 0, "a reply is complete that was not awaited");
+                ensure!(
+                    self.record.unanswered > 0,
+                    "a reply is complete that was not awaited: {:?}",
+                    self.record.steps
+                );
                 self.record.unanswered -= 1;
                 Decision::ReplyComplete
             }
