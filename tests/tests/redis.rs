@@ -19,10 +19,14 @@ fn set(connections: usize, requests: usize, value_bytes: usize) -> RedisLoad {
     RedisLoad { verb: Verb::Set, value_bytes, ..mixed(connections, requests) }
 }
 
-/// Options of a replay through the plugin, if one is asked for; `None` where plugins are not built.
+/// Options of a replay through the plugin, if one is asked for; `None` where plugins are not built. redis-benchmark asks for the
+/// server's configuration first, which the plugin keeps from a target unless told otherwise.
 fn options(through: Through) -> Option<ReplayOptions> {
     let ready = through == Through::Nothing || are_built(&["redis"]);
-    ready.then(|| ReplayOptions::new(REDIS).through(through, Module::redis))
+    ready.then(|| {
+        ReplayOptions::new(REDIS)
+            .through(through, |kind| Module::redis(kind).option("allow-dangerous=config get"))
+    })
 }
 
 /// Replays loads one after another, with default options but for `words`.
