@@ -1,35 +1,70 @@
 //! A small HTTP server that notes down every request with a checksum of its body.
 //!
-//! A real server's access log does not say what was in a body; this one does, which is what a test of large requests needs.
-//! `GET /bytes/N` answers with N bytes, everything else with a short text.
+//! A real server's access log does not say what was in a body, nor who asked; this one does, which is what tests of large
+//! requests and of logins need. What it answers, and to which paths, is in `application`:
+//!
+//! | request | answer |
+//! | --- | --- |
+//! | `GET /bytes/N` | N bytes |
+//! | `GET /close/N` | N bytes in HTTP/1.0, which end with the connection |
+//! | `GET /events/N` | N server-sent events, some milliseconds apart |
+//! | `POST /login` (`user=U&password=P`) | a session cookie and, in JSON, a bearer token, both random; 401 for a wrong password |
+//! | `GET /me` | 200 with the user whose cookie or token it is, else 401 |
+//! | with `Expect: 100-continue` | 100 before the body is read, after a while; `/refuse/STATUS/…`: STATUS instead |
+//! | with `Upgrade: websocket` | the messages that come, back again |
+//! | any other | a short text |
+
+mod application;
+pub mod message;
+
+pub use application::password_of;
 
 use crate::host::RunningHost;
-use anyhow::{Context, Result, bail};
+use crate::websocket;
+use anyhow::{Context, Result};
+use application::{Answer, Application, Expectation, Next, expectation_of};
+use message::{Head, Message, read_body};
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-/// One request as the server got it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// How much of a body is kept for who answers: forms are shorter.
+const KEPT: usize = 4 << 10;
+
+/// One request as the server got it, and what became of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seen {
-    /// Method and path.
+    /// Method and path; of a WebSocket message also its number in its connection.
     pub line: String,
+    /// The status of the answer; 0 for a WebSocket message.
+    pub status: u16,
+    /// Whose session it belonged to; empty if to none.
+    pub user: String,
+    /// Whether bytes came behind the header before the server had said that it wants them.
+    pub is_early: bool,
     /// Length of the body.
     pub body_bytes: u64,
-    /// Checksum of the body.
+    /// Checksum of the body and of the trailers behind it.
     pub body_hash: u64,
 }
 
 #[derive(Default)]
 struct Shared {
+    application: Application,
     requests: Mutex<Vec<Seen>>,
     open: Mutex<HashMap<u64, TcpStream>>,
     stopped: AtomicBool,
+    /// The status by which every body that waits for a word is refused; 0 for none.
+    refusal: AtomicU16,
 }
+
+/// How long a server lets a client wait for its word: much longer than a body takes that does not wait.
+const BEFORE_CONTINUE: Duration = Duration::from_millis(150);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -57,6 +92,11 @@ impl<'lab> HttpServer<'lab> {
             Ok(std::thread::spawn(move || accept(&listener, &state)))
         })?;
         Ok(Self { host, port, shared, accepting: Some(accepting) })
+    }
+
+    /// From now on, refuses every body that waits for a word, with this status.
+    pub fn refuse_bodies(&self, status: u16) {
+        self.shared.refusal.store(status, Ordering::SeqCst);
     }
 
     /// The requests so far that came complete, in order of their completion.
@@ -93,7 +133,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         let shared = Arc::clone(shared);
         std::thread::spawn(move || {
             // Clients may break off; what came complete has been noted.
-            let _ = serve(stream, &mut |seen| lock(&shared.requests).push(seen));
+            let _ = serve(stream, &shared, &mut |seen| lock(&shared.requests).push(seen));
             lock(&shared.open).remove(&number);
         });
     }
@@ -107,97 +147,107 @@ pub fn serve_here(port: u16, note: impl Fn(Seen) + Send + Sync) -> anyhow::Error
         Ok(listener) => listener,
         Err(error) => return anyhow::Error::new(error).context(format!("listening on port {port}")),
     };
+    let shared = Shared::default();
     std::thread::scope(|scope| {
         for stream in listener.incoming().flatten() {
             // Clients may break off; what came complete has been noted.
-            scope.spawn(|| serve(stream, &mut |seen| note(seen)).ok());
+            scope.spawn(|| serve(stream, &shared, &mut |seen| note(seen)).ok());
         }
     });
     anyhow::anyhow!("the listener has ended")
 }
 
-/// A request line and the headers that matter.
-#[derive(Debug, PartialEq, Eq)]
-struct Head {
-    line: String,
-    length: u64,
-    close: bool,
-}
-
-fn read_head(stream: &mut impl BufRead) -> Result<Option<Head>> {
-    let mut line = String::new();
-    if stream.read_line(&mut line)? == 0 {
-        return Ok(None);
-    }
-    let (request, version) = line.trim_end().rsplit_once(' ').context("no HTTP version")?;
-    let mut head = Head { line: request.to_owned(), length: 0, close: version == "HTTP/1.0" };
-    loop {
-        let mut field = String::new();
-        if stream.read_line(&mut field)? == 0 {
-            bail!("the connection ended in a header");
-        }
-        let Some((name, value)) = field.trim_end().split_once(':') else { return Ok(Some(head)) };
-        match name.to_ascii_lowercase().as_str() {
-            "content-length" => head.length = value.trim().parse()?,
-            "connection" => head.close = !value.trim().eq_ignore_ascii_case("keep-alive"),
-            _ => {}
-        }
-    }
-}
-
-fn serve(stream: TcpStream, note: &mut dyn FnMut(Seen)) -> Result<()> {
+fn serve(stream: TcpStream, shared: &Shared, note: &mut dyn FnMut(Seen)) -> Result<()> {
     stream.set_nodelay(true)?;
     let mut stream = BufReader::with_capacity(64 << 10, stream);
-    let mut chunk = vec![0; 64 << 10];
-    while let Some(head) = read_head(&mut stream)? {
-        let mut hasher = DefaultHasher::new();
-        let mut left = head.length;
-        while left > 0 {
-            let want = chunk.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            let got = stream.read(&mut chunk[..want])?;
-            if got == 0 {
-                bail!("the connection ended in a body");
-            }
-            hasher.write(&chunk[..got]);
-            left -= got as u64;
+    while let Some(head) = Head::read(&mut stream)? {
+        let (line, version) = head.line.rsplit_once(' ').context("no HTTP version")?;
+        let path = line.split(' ').nth(1).unwrap_or_default();
+        let mut seen = Seen { line: line.to_owned(), ..Seen::default() };
+        if head.has_token("upgrade", "websocket") {
+            seen.status = 101;
+            note(seen.clone());
+            let answer = websocket::accept(&head)?;
+            stream.get_mut().write_all(answer.as_bytes())?;
+            return echo(&mut stream, &seen, note);
         }
-        let answer = answer_to(&head);
-        note(Seen { line: head.line, body_bytes: head.length, body_hash: hasher.finish() });
-        stream.get_mut().write_all(&answer)?;
-        if head.close {
+        let next = next_of(&head, version);
+        if head.has_token("expect", "100-continue") {
+            let expectation = match shared.refusal.load(Ordering::SeqCst) {
+                0 => expectation_of(path),
+                status => Expectation::Refused(status),
+            };
+            match expectation {
+                Expectation::Continue => {
+                    std::thread::sleep(BEFORE_CONTINUE);
+                    seen.is_early = has_more(&stream)?;
+                    stream.get_mut().write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+                }
+                Expectation::Refused(status) => {
+                    seen.status = status;
+                    note(seen);
+                    // Whether the client sends the body all the same can't be known: nothing more can be read here.
+                    Answer::refusal(status).write(stream.get_mut(), Next::Close)?;
+                    return Ok(());
+                }
+            }
+        }
+        let (mut hasher, mut kept) = (DefaultHasher::new(), Vec::new());
+        let framing = head.framing(Message::Request)?;
+        let trailers = read_body(&mut stream, framing, &mut |piece| {
+            hasher.write(piece);
+            seen.body_bytes += piece.len() as u64;
+            kept.extend(&piece[..piece.len().min(KEPT - kept.len())]);
+        })?;
+        for (name, value) in trailers {
+            hasher.write(format!("{name}: {value}").as_bytes());
+        }
+        seen.body_hash = hasher.finish();
+        let answer = shared.application.answer(&head, &kept)?;
+        (seen.status, seen.user) = (answer.status, answer.user.clone());
+        note(seen);
+        if answer.write(stream.get_mut(), next)? == Next::Close {
             break;
         }
     }
     Ok(())
 }
 
-fn answer_to(head: &Head) -> Vec<u8> {
-    let wanted = head.line.strip_prefix("GET /bytes/").and_then(|rest| rest.split('?').next()?.parse().ok());
-    let body = wanted.map_or_else(|| b"noted\n".to_vec(), |length: usize| vec![b'x'; length.min(64 << 20)]);
-    let connection = if head.close { "close" } else { "keep-alive" };
-    let head =
-        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: {connection}\r\n\r\n", body.len());
-    [head.into_bytes(), body].concat()
+/// Whether bytes have come that were not read yet.
+fn has_more(stream: &BufReader<TcpStream>) -> Result<bool> {
+    if !stream.buffer().is_empty() {
+        return Ok(true);
+    }
+    stream.get_ref().set_nonblocking(true)?;
+    let peeked = stream.get_ref().peek(&mut [0]);
+    stream.get_ref().set_nonblocking(false)?;
+    Ok(peeked.is_ok_and(|bytes| bytes > 0))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// What the client wants to become of the connection.
+fn next_of(head: &Head, version: &str) -> Next {
+    let keeps = match head.field("connection") {
+        Some(value) => value.eq_ignore_ascii_case("keep-alive"),
+        None => version != "HTTP/1.0",
+    };
+    if keeps { Next::KeepAlive } else { Next::Close }
+}
 
-    #[test]
-    fn heads_are_read_one_after_another() {
-        let mut input = b"POST /a HTTP/1.1\r\ncontent-Length: 7\r\n\r\nGET /b HTTP/1.0\r\n\r\n".as_slice();
-        let first = read_head(&mut input).unwrap().unwrap();
-        assert_eq!(first, Head { line: "POST /a".into(), length: 7, close: false });
-        let second = read_head(&mut input).unwrap().unwrap();
-        assert_eq!(second, Head { line: "GET /b".into(), length: 0, close: true });
-        assert_eq!(read_head(&mut input).unwrap(), None);
+/// Sends WebSocket messages back until the client closes.
+fn echo(stream: &mut BufReader<TcpStream>, handshake: &Seen, note: &mut dyn FnMut(Seen)) -> Result<()> {
+    for number in 0.. {
+        let frame = websocket::Frame::read(stream)?;
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u8(frame.opcode);
+        hasher.write(&frame.payload);
+        let body_bytes = frame.payload.len() as u64;
+        let line = format!("{} message {number}", handshake.line);
+        note(Seen { line, body_bytes, body_hash: hasher.finish(), ..Seen::default() });
+        let ends = frame.opcode == websocket::CLOSE;
+        stream.get_mut().write_all(&frame.write(None))?;
+        if ends {
+            break;
+        }
     }
-
-    #[test]
-    fn a_number_in_the_path_asks_for_so_many_bytes() {
-        let head = Head { line: "GET /bytes/1000?id=3".into(), length: 0, close: false };
-        let answer = answer_to(&head);
-        assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n") && answer.len() > 1000);
-    }
+    Ok(())
 }

@@ -13,6 +13,7 @@
 //! It links no C library, so that `xtask` builds on a machine where nothing is installed yet.
 #![forbid(unsafe_code)]
 
+pub mod browser;
 pub mod case;
 pub mod host;
 pub mod http;
@@ -22,6 +23,7 @@ pub mod lab;
 pub mod load;
 pub mod namespace;
 pub mod nginx;
+pub mod plugin;
 pub mod privilege;
 pub mod process;
 pub mod programs;
@@ -33,6 +35,7 @@ pub mod scenario;
 pub mod sniffer;
 pub mod tools;
 pub mod wait;
+pub mod websocket;
 
 pub use case::lab_test;
 pub use host::{Family, Host};

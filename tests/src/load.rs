@@ -53,6 +53,8 @@ pub struct RedisLoad {
     pub reuse: Connections,
     /// Time between the replies to one round of requests and the next round.
     pub pause: Duration,
+    /// Commands that each connection begins with, words separated by spaces: `AUTH password`, `SELECT 2`.
+    pub greeting: Vec<String>,
     /// Beginning of each key, so that one load after another leaves traces of its own.
     pub prefix: String,
 }
@@ -69,6 +71,7 @@ impl RedisLoad {
             verb: Verb::Set,
             reuse: Connections::Kept,
             pause: Duration::ZERO,
+            greeting: Vec::new(),
             prefix: "load".into(),
         }
     }
@@ -116,30 +119,65 @@ impl RedisLoad {
         })
     }
 
+    /// Opens the load's connections from `host`, without a word on them.
+    ///
+    /// # Errors
+    /// When a connection fails.
+    pub fn connect(&self, host: &RunningHost) -> Result<OpenConnections> {
+        let (server, ids) = (self.server, (0..self.connections).collect::<Vec<_>>());
+        host.run(move || connect_all(server, &ids)).map(OpenConnections)
+    }
+
+    /// As [`RedisLoad::run`], on connections that are open already, and stay so.
+    ///
+    /// # Errors
+    /// As [`RedisLoad::run`].
+    pub fn run_on(&self, open: &mut OpenConnections) -> Result<()> {
+        self.greet(&mut open.0)?;
+        let each = self.requests / self.connections;
+        (0..each).step_by(self.pipeline).try_for_each(|start| self.run_round(&mut open.0, start, each))
+    }
+
     /// Serves some of the connections, in rounds: each sends its next pipeline, then each reads its replies.
     fn run_connections(&self, ids: &[usize]) -> Result<()> {
         let each = self.requests / self.connections;
-        let connect = || ids.iter().map(|_| RedisClient::connect(self.server)).collect::<Result<Vec<_>>>();
+        let connect = || {
+            let mut clients = connect_all(self.server, ids)?;
+            self.greet(&mut clients).map(|()| clients)
+        };
         let mut clients = connect()?;
-        let mut batch = Vec::new();
         for start in (0..each).step_by(self.pipeline) {
-            let count = self.pipeline.min(each - start);
             if self.reuse == Connections::PerRequest && start > 0 {
                 clients = connect()?;
             }
-            if start > 0 && !self.pause.is_zero() {
-                std::thread::sleep(self.pause);
+            self.run_round(&mut clients, start, each)?;
+        }
+        Ok(())
+    }
+
+    fn run_round(&self, clients: &mut [(usize, RedisClient)], start: usize, end: usize) -> Result<()> {
+        if start > 0 && !self.pause.is_zero() {
+            std::thread::sleep(self.pause);
+        }
+        let requests = start..end.min(start + self.pipeline);
+        let mut batch = Vec::new();
+        for (id, client) in clients.iter_mut() {
+            batch.clear();
+            requests.clone().for_each(|request| self.write_request(&mut batch, *id, request));
+            client.send(&batch)?;
+        }
+        for (_, client) in clients {
+            for _ in requests.clone() {
+                self.check_reply(client.reply()?)?;
             }
-            for (client, id) in clients.iter_mut().zip(ids) {
-                batch.clear();
-                (start..start + count).for_each(|request| self.write_request(&mut batch, *id, request));
-                client.send(&batch)?;
-            }
-            for client in &mut clients {
-                for _ in 0..count {
-                    self.check_reply(client.reply()?)?;
-                }
-            }
+        }
+        Ok(())
+    }
+
+    fn greet(&self, clients: &mut [(usize, RedisClient)]) -> Result<()> {
+        for command in &self.greeting {
+            let words: Vec<&str> = command.split_whitespace().collect();
+            clients.iter_mut().try_for_each(|(_, client)| client.call(&words).map(drop))?;
         }
         Ok(())
     }
@@ -173,6 +211,13 @@ impl RedisLoad {
         }
         Ok(())
     }
+}
+
+/// Connections that stay open from one load to the next.
+pub struct OpenConnections(Vec<(usize, RedisClient)>);
+
+fn connect_all(server: SocketAddr, ids: &[usize]) -> Result<Vec<(usize, RedisClient)>> {
+    ids.iter().map(|id| Ok((*id, RedisClient::connect(server)?))).collect()
 }
 
 /// Text of a length that says which request wrote it.

@@ -69,6 +69,19 @@ impl<S: Read + Write> RedisClient<S> {
         self.reply().with_context(|| format!("redis command {words:?}"))
     }
 
+    /// Reads so many lines as they are, for replies with an error within.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub fn raw_lines(&mut self, count: usize) -> Result<Vec<String>> {
+        let read = |stream: &mut BufReader<S>| -> Result<String> {
+            let mut line = String::new();
+            stream.read_line(&mut line)?;
+            Ok(line.trim_end().to_owned())
+        };
+        (0..count).map(|_| read(&mut self.stream)).collect()
+    }
+
     /// Reads one reply.
     ///
     /// # Errors
@@ -123,6 +136,7 @@ pub struct RedisServer<'lab> {
     process: Process,
     // Tests must not be seen by a capture that takes all interfaces, loopback included.
     control: PathBuf,
+    password: Option<String>,
 }
 
 impl<'lab> RedisServer<'lab> {
@@ -131,6 +145,18 @@ impl<'lab> RedisServer<'lab> {
     /// # Errors
     /// When it is not installed or does not start.
     pub fn start(host: &'lab RunningHost, port: u16) -> Result<Self> {
+        Self::launch(host, port, None)
+    }
+
+    /// As [`RedisServer::start`], one that wants a password of clients that name no user.
+    ///
+    /// # Errors
+    /// As [`RedisServer::start`].
+    pub fn with_password(host: &'lab RunningHost, port: u16, password: &str) -> Result<Self> {
+        Self::launch(host, port, Some(password))
+    }
+
+    fn launch(host: &'lab RunningHost, port: u16, password: Option<&str>) -> Result<Self> {
         let program = tools::REDIS_SERVER.require()?;
         let version =
             Command::new(&program).arg("--version").output().context("asking redis for its version")?;
@@ -164,12 +190,15 @@ impl<'lab> RedisServer<'lab> {
             // Older ones always allow DEBUG, and don't start with an option that they don't know.
             command.args(["--enable-debug-command", "yes"]);
         }
+        if let Some(password) = password {
+            command.args(["--requirepass", password]);
+        }
         command.current_dir(host.folder());
         let mut process = host.spawn("redis", command)?;
         let started = host.wait_for_listener(port, Duration::from_secs(20));
         process.check_running()?;
         started?;
-        let server = Self { host, process, control };
+        let server = Self { host, process, control, password: password.map(str::to_owned) };
         // The port is there before the local socket.
         wait_until("redis to answer", Duration::from_secs(20), || Ok(server.call(&["PING"]).is_ok()))?;
         Ok(server)
@@ -197,7 +226,11 @@ impl<'lab> RedisServer<'lab> {
         let stream = UnixStream::connect(&self.control)
             .with_context(|| format!("connecting to {}", self.control.display()))?;
         stream.set_read_timeout(Some(SILENCE))?;
-        Ok(RedisClient { stream: BufReader::new(stream) })
+        let mut client = RedisClient { stream: BufReader::new(stream) };
+        if let Some(password) = &self.password {
+            client.call(&["AUTH", password])?;
+        }
+        Ok(client)
     }
 
     /// One number over everything stored: equal on two servers exactly when their data is.
@@ -220,6 +253,14 @@ impl<'lab> RedisServer<'lab> {
             bail!("INFO gave no text")
         };
         calls_in(&String::from_utf8_lossy(&info), command)
+    }
+
+    /// Makes a user who may do everything.
+    ///
+    /// # Errors
+    /// As [`RedisClient::call`].
+    pub fn add_user(&self, name: &str, password: &str) -> Result<()> {
+        self.call(&["ACL", "SETUSER", name, "on", &format!(">{password}"), "~*", "&*", "+@all"]).map(drop)
     }
 
     /// Forgets all data and counts.

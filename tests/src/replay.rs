@@ -2,6 +2,7 @@
 
 use crate::host::{Family, Host, RunningHost};
 use crate::lab::Lab;
+use crate::plugin::{Kind, Module, Through};
 use crate::process::{Process, Usage};
 use crate::programs::Program;
 use crate::report::Report;
@@ -23,12 +24,16 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct ReplayOptions {
     /// Port of the server, on online and target alike.
     pub port: u16,
+    /// More such ports.
+    pub more_ports: Vec<u16>,
     /// IP version of the replayed traffic.
     pub family: Family,
     /// More options for `tcpcopy`.
     pub tcpcopy: Vec<String>,
     /// More options for `intercept`.
     pub intercept: Vec<String>,
+    /// Plugins for `tcpcopy`.
+    pub modules: Vec<Module>,
     /// The filter that `intercept` gets, instead of the right one.
     pub intercept_filter: Option<String>,
     /// How long the target may take to get what the online server got, once the load has ended.
@@ -40,9 +45,11 @@ impl ReplayOptions {
     pub fn new(port: u16) -> Self {
         Self {
             port,
+            more_ports: Vec::new(),
             family: Family::V4,
             tcpcopy: Vec::new(),
             intercept: Vec::new(),
+            modules: Vec::new(),
             intercept_filter: None,
             catch_up: Duration::from_secs(60),
         }
@@ -58,6 +65,30 @@ impl ReplayOptions {
     pub fn tcpcopy(mut self, words: &str) -> Self {
         self.tcpcopy.extend(words.split_whitespace().map(str::to_owned));
         self
+    }
+
+    /// Of another port too.
+    pub fn and_port(mut self, port: u16) -> Self {
+        self.more_ports.push(port);
+        self
+    }
+
+    /// Through a plugin.
+    pub fn module(mut self, module: Module) -> Self {
+        self.modules.push(module);
+        self
+    }
+
+    /// Through the plugin that `make` makes, or none.
+    pub fn through(self, through: Through, make: impl FnOnce(Kind) -> Module) -> Self {
+        match through {
+            Through::Nothing => self,
+            Through::Plugin(kind) => self.module(make(kind)),
+        }
+    }
+
+    fn ports(&self) -> impl Iterator<Item = u16> {
+        std::iter::once(self.port).chain(self.more_ports.iter().copied())
     }
 
     /// With more options for `intercept`, separated by spaces.
@@ -275,7 +306,11 @@ impl<'lab> Replay<'lab> {
 /// The arguments that `intercept` gets.
 pub fn intercept_args(options: &ReplayOptions, token: &Path) -> Vec<String> {
     let filter = options.intercept_filter.clone();
-    let filter = filter.unwrap_or_else(|| format!("tcp and src port {}", options.port));
+    let ports: Vec<String> = options.ports().map(|port| format!("src port {port}")).collect();
+    let filter = filter.unwrap_or_else(|| match &ports[..] {
+        [one] => format!("tcp and {one}"),
+        many => format!("tcp and ({})", many.join(" or ")),
+    });
     let listen = Host::Assistant.addr(Family::V4).to_string();
     let mut args: Vec<String> = ["-i", "eth0", "-F", &filter, "-b", &listen].map(str::to_owned).into();
     args.extend(["--token-file".to_owned(), token.display().to_string()]);
@@ -285,13 +320,16 @@ pub fn intercept_args(options: &ReplayOptions, token: &Path) -> Vec<String> {
 
 /// The arguments that `tcpcopy` gets.
 pub fn tcpcopy_args(options: &ReplayOptions, token: &Path) -> Vec<String> {
-    let transfer = format!("{}-{}", options.port, Host::Target.socket(options.family, options.port));
+    let transfers =
+        options.ports().map(|port| format!("{port}-{}", Host::Target.socket(options.family, port)));
+    let transfer = transfers.collect::<Vec<_>>().join(",");
     let relay = Host::Assistant.addr(Family::V4).to_string();
     let mut args: Vec<String> = ["-x", &transfer].map(str::to_owned).into();
     if !options.tcpcopy.iter().any(|word| word == "-s") {
         args.extend(["-s".to_owned(), relay]);
     }
     args.extend(["--token-file".to_owned(), token.display().to_string()]);
+    args.extend(options.modules.iter().flat_map(Module::arguments));
     args.extend(options.tcpcopy.iter().cloned());
     args
 }

@@ -60,6 +60,24 @@ impl Report {
         Ok(self.by_reason("requests_given_up")?.iter().map(|(_, n)| n).sum())
     }
 
+    /// What the report says of a plugin, by its name.
+    ///
+    /// # Errors
+    /// When it says nothing.
+    pub fn module(&self, name: &str) -> Result<&Value> {
+        let modules = self.0["modules"].as_array();
+        let found = modules.and_then(|modules| modules.iter().find(|module| module["name"] == name));
+        found.with_context(|| format!("the report has no module {name}: {}", self.0))
+    }
+
+    /// A number that a plugin counted under `count`; 0 if it counted none.
+    ///
+    /// # Errors
+    /// As [`Report::module`].
+    pub fn module_count(&self, name: &str, count: &str) -> Result<u64> {
+        Ok(self.module(name)?["counts"][count].as_u64().unwrap_or(0))
+    }
+
     /// Fails unless the counters add up: every session and every captured request is accounted for.
     ///
     /// # Errors

@@ -81,6 +81,70 @@ pub fn replay_redis(
     Ok(finished)
 }
 
+/// An HTTP server of ours on online and one on target.
+pub struct HttpPair<'lab> {
+    /// The one that the clients talk to.
+    pub online: HttpServer<'lab>,
+    /// The one under test.
+    pub target: HttpServer<'lab>,
+}
+
+/// What reached two HTTP servers.
+#[derive(Debug)]
+pub struct Requests {
+    /// The one that the clients talked to.
+    pub online: Vec<Seen>,
+    /// The one under test.
+    pub target: Vec<Seen>,
+    /// The replay between them.
+    pub finished: Finished,
+}
+
+impl Requests {
+    /// Fails unless the target got the same requests, bodies included, and came to the same answers.
+    ///
+    /// # Errors
+    /// What differs.
+    pub fn check_same(&self) -> Result<()> {
+        with_report(check_same(&self.online, &self.target), &self.finished)?;
+        with_report(self.finished.report().check_delivered(), &self.finished)
+    }
+}
+
+impl<'lab> HttpPair<'lab> {
+    /// Starts both.
+    ///
+    /// # Errors
+    /// As [`HttpServer::start`].
+    pub fn start(lab: &'lab Lab) -> Result<Self> {
+        Ok(Self {
+            online: HttpServer::start(lab.host(Host::Online), HTTP)?,
+            target: HttpServer::start(lab.host(Host::Target), HTTP)?,
+        })
+    }
+
+    /// Replays `load` between them. What the target got is not compared.
+    ///
+    /// # Errors
+    /// What went wrong.
+    pub fn replay(
+        &self,
+        lab: &Lab,
+        options: &ReplayOptions,
+        load: impl FnOnce() -> Result<()>,
+    ) -> Result<Requests> {
+        let replay = Replay::start(lab, options)?;
+        load().context("the load on online")?;
+        let finished = replay.finish()?;
+        let online = self.online.requests();
+        // A timeout shows as a difference where they are compared.
+        let _ = wait_until("the target to note what it got", Duration::from_secs(5), || {
+            Ok(self.target.requests().len() >= online.len())
+        });
+        Ok(Requests { online, target: self.target.requests(), finished })
+    }
+}
+
 /// Replays `load` between two HTTP servers of ours and checks that the target got the same requests, bodies included.
 ///
 /// # Errors
@@ -90,19 +154,9 @@ pub fn replay_http(
     options: &ReplayOptions,
     load: impl FnOnce() -> Result<()>,
 ) -> Result<Vec<Seen>> {
-    let online = HttpServer::start(lab.host(Host::Online), HTTP)?;
-    let target = HttpServer::start(lab.host(Host::Target), HTTP)?;
-    let replay = Replay::start(lab, options)?;
-    load().context("the load on online")?;
-    let finished = replay.finish()?;
-    let expected = online.requests();
-    // A timeout shows as a difference below.
-    let _ = wait_until("the target to note what it got", Duration::from_secs(5), || {
-        Ok(target.requests().len() >= expected.len())
-    });
-    with_report(check_same(&expected, &target.requests()), &finished)?;
-    with_report(finished.report().check_delivered(), &finished)?;
-    Ok(expected)
+    let requests = HttpPair::start(lab)?.replay(lab, options, load)?;
+    requests.check_same()?;
+    Ok(requests.online)
 }
 
 /// Adds the closing report to an error, after what went wrong.

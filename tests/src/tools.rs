@@ -26,6 +26,8 @@ pub const NGINX: Tool = Tool { program: "nginx", package: "nginx-light" };
 pub const AB: Tool = Tool { program: "ab", package: "apache2-utils" };
 /// HTTP load on long connections.
 pub const WRK: Tool = Tool { program: "wrk", package: "wrk" };
+/// HTTP as users type it.
+pub const CURL: Tool = Tool { program: "curl", package: "curl" };
 /// Breaks the network on purpose.
 pub const NFT: Tool = Tool { program: "nft", package: "nftables" };
 /// What captures from elsewhere are read with to compare.
@@ -34,7 +36,7 @@ pub const TSHARK: Tool = Tool { program: "tshark", package: "tshark" };
 /// What every lab needs.
 pub const LAB: &[Tool] = &[IP, SETPRIV];
 /// What the tests need.
-pub const TESTS: &[Tool] = &[IP, SETPRIV, REDIS_SERVER, REDIS_BENCHMARK, NGINX, AB, WRK, NFT];
+pub const TESTS: &[Tool] = &[IP, SETPRIV, REDIS_SERVER, REDIS_BENCHMARK, NGINX, AB, WRK, CURL, NFT];
 
 impl Tool {
     /// Where the program is, if it is installed. Looks in the system folders too, which are not in every user's `PATH`.

@@ -1,4 +1,4 @@
-//! HTTP traffic: nginx by its access log, bodies by checksum.
+//! HTTP traffic, with no plugin and through the HTTP plugin: nginx by its access log, bodies by checksum.
 
 use anyhow::{Context, Result, ensure};
 use std::collections::HashSet;
@@ -6,9 +6,10 @@ use std::time::Duration;
 use tcpcopy_lab::http::{HttpLoad, HttpRequest, ab, wrk};
 use tcpcopy_lab::load::Connections;
 use tcpcopy_lab::nginx::Nginx;
+use tcpcopy_lab::plugin::{Module, Through, are_built};
 use tcpcopy_lab::scenario::{HTTP, check_same, difference, replay_http, with_report};
 use tcpcopy_lab::wait::wait_until;
-use tcpcopy_lab::{Family, Host, Lab, LabOptions, Replay, ReplayOptions, lab_test};
+use tcpcopy_lab::{Family, Host, Lab, LabOptions, Replay, ReplayOptions, lab_test, workload_tests};
 
 /// Access logs of both servers, once the target's has as many lines as online's.
 struct Logs {
@@ -16,10 +17,16 @@ struct Logs {
     target: Vec<String>,
 }
 
-fn replay_nginx(lab: &Lab, load: impl FnOnce() -> Result<()>) -> Result<Logs> {
+/// Options of a replay through the plugin, if one is asked for; `None` where plugins are not built.
+fn options(through: Through) -> Option<ReplayOptions> {
+    let ready = through == Through::Nothing || are_built(&["http"]);
+    ready.then(|| ReplayOptions::new(HTTP).through(through, Module::http))
+}
+
+fn replay_nginx(lab: &Lab, options: &ReplayOptions, load: impl FnOnce() -> Result<()>) -> Result<Logs> {
     let online = Nginx::start(lab.host(Host::Online), HTTP)?;
     let target = Nginx::start(lab.host(Host::Target), HTTP)?;
-    let replay = Replay::start(lab, &ReplayOptions::new(HTTP))?;
+    let replay = Replay::start(lab, options)?;
     load().context("the load on online")?;
     let finished = replay.finish()?;
     let expected = online.requests()?.len();
@@ -52,66 +59,66 @@ fn check_wrk(logs: &Logs, connections: usize) -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn wrk_keep_alive_small() {
+fn wrk_keep_alive_small(through: Through) {
+    let Some(options) = options(through) else { return };
     lab_test(LabOptions::default(), |lab| {
         let client = lab.host(Host::Client);
-        let logs = replay_nginx(lab, || wrk(client, &url(Nginx::SMALL), 50, Duration::from_secs(4)))?;
+        let logs =
+            replay_nginx(lab, &options, || wrk(client, &url(Nginx::SMALL), 50, 1, Duration::from_secs(4)))?;
         check_wrk(&logs, 50)
     });
 }
 
-#[test]
-fn wrk_answers_of_100_kb() {
+fn wrk_answers_of_100_kb(through: Through) {
+    let Some(options) = options(through) else { return };
     lab_test(LabOptions::default(), |lab| {
         let client = lab.host(Host::Client);
-        let logs = replay_nginx(lab, || wrk(client, &url(Nginx::LARGE), 20, Duration::from_secs(4)))?;
+        let logs =
+            replay_nginx(lab, &options, || wrk(client, &url(Nginx::LARGE), 20, 1, Duration::from_secs(4)))?;
         check_wrk(&logs, 20)
     });
 }
 
-#[test]
-fn keep_alive_small() {
+fn keep_alive_small(through: Through) {
+    let Some(options) = options(through) else { return };
     lab_test(LabOptions::default(), |lab| {
         let load = gets(Nginx::SMALL, 50, 50_000);
-        let logs = replay_nginx(lab, || load.run(lab.host(Host::Client)))?;
+        let logs = replay_nginx(lab, &options, || load.run(lab.host(Host::Client)))?;
         ensure!(logs.online.len() == load.total());
         check_same(&logs.online, &logs.target)
     });
 }
 
-#[test]
-fn answers_of_100_kb() {
+fn answers_of_100_kb(through: Through) {
+    let Some(options) = options(through) else { return };
     lab_test(LabOptions::default(), |lab| {
         let load = gets(Nginx::LARGE, 20, 10_000);
-        let logs = replay_nginx(lab, || load.run(lab.host(Host::Client)))?;
+        let logs = replay_nginx(lab, &options, || load.run(lab.host(Host::Client)))?;
         ensure!(logs.online.len() == load.total());
         check_same(&logs.online, &logs.target)
     });
 }
 
-#[test]
-fn ab_short_connections() {
+fn ab_short_connections(through: Through) {
+    let Some(options) = options(through) else { return };
     lab_test(LabOptions::default(), |lab| {
-        let logs = replay_nginx(lab, || ab(lab.host(Host::Client), &url(Nginx::SMALL), 20, 10_000))?;
+        let logs =
+            replay_nginx(lab, &options, || ab(lab.host(Host::Client), &url(Nginx::SMALL), 20, 10_000))?;
         ensure!(logs.online.len() == 10_000, "online got {}", logs.online.len());
         check_same(&logs.online, &logs.target)
     });
 }
 
-#[test]
-fn posts_of_20_kb() {
-    deliver_posts(20_000, 20, 10_000, Connections::Kept);
+fn posts_of_20_kb(through: Through) {
+    deliver_posts(through, 20_000, 20, 10_000, Connections::Kept);
 }
 
-#[test]
-fn posts_of_20_kb_on_short_connections() {
-    deliver_posts(20_000, 20, 4_000, Connections::PerRequest);
+fn posts_of_20_kb_on_short_connections(through: Through) {
+    deliver_posts(through, 20_000, 20, 4_000, Connections::PerRequest);
 }
 
-#[test]
-fn posts_of_1_mb() {
-    deliver_posts(1_000_000, 5, 300, Connections::Kept);
+fn posts_of_1_mb(through: Through) {
+    deliver_posts(through, 1_000_000, 5, 300, Connections::Kept);
 }
 
 fn gets(path: &'static str, connections: usize, requests: usize) -> HttpLoad {
@@ -124,13 +131,24 @@ fn gets(path: &'static str, connections: usize, requests: usize) -> HttpLoad {
     }
 }
 
-fn deliver_posts(bytes: usize, connections: usize, requests: usize, reuse: Connections) {
+fn deliver_posts(through: Through, bytes: usize, connections: usize, requests: usize, reuse: Connections) {
+    let Some(options) = options(through) else { return };
     lab_test(LabOptions::default(), |lab| {
         let request = HttpRequest::Post { bytes };
         let load = HttpLoad { reuse, request, ..gets("", connections, requests) };
-        let options = ReplayOptions::new(HTTP);
         let seen = replay_http(lab, &options, || load.run(lab.host(Host::Client)))?;
         ensure!(seen.len() == load.total(), "online got {} of {}", seen.len(), load.total());
         Ok(())
     });
 }
+
+workload_tests!([
+    wrk_keep_alive_small,
+    wrk_answers_of_100_kb,
+    keep_alive_small,
+    answers_of_100_kb,
+    ab_short_connections,
+    posts_of_20_kb,
+    posts_of_20_kb_on_short_connections,
+    posts_of_1_mb,
+]);

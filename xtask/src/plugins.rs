@@ -4,6 +4,7 @@ use crate::cargo::{cargo, run};
 use crate::setup::{self, WASM_TARGET};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use std::path::{Path, PathBuf};
+use tcpcopy_lab::plugin::TEST_PLUGINS;
 use tcpcopy_lab::programs;
 use wit_component::{ComponentEncoder, DecodedWasm};
 
@@ -16,9 +17,39 @@ const HOST: &str = "tcpcopy:plugin/host@";
 /// Name of the section by which a module says what component it is.
 const COMPONENT_TYPE: &[u8] = b"component-type";
 
+/// What a plugin is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    /// For users: it goes into the folder of built plugins.
+    Shipped,
+    /// For tests: it goes into a folder of its own, where no user comes by it.
+    Tests,
+}
+
+impl Use {
+    /// Where the packages are.
+    fn source(self) -> PathBuf {
+        match self {
+            Self::Shipped => programs::workspace().join("plugins"),
+            Self::Tests => programs::workspace().join("tests/plugins"),
+        }
+    }
+
+    /// Where they are put.
+    fn folder(self) -> PathBuf {
+        let plugins = programs::target_folder().join("plugins");
+        match self {
+            Self::Shipped => plugins,
+            Self::Tests => plugins.join(TEST_PLUGINS),
+        }
+    }
+}
+
 /// A plugin's package.
 #[derive(Debug, PartialEq, Eq)]
 struct Package {
+    /// What it is for.
+    purpose: Use,
     /// As in its `Cargo.toml`.
     package: String,
     /// As its users call it.
@@ -27,9 +58,9 @@ struct Package {
     library: String,
 }
 
-/// Builds all plugins and returns the folder that they are in.
+/// Builds all plugins and returns the folder that those for users are in.
 pub(crate) fn build() -> Result<PathBuf> {
-    let folder = programs::target_folder().join("plugins");
+    let folder = Use::Shipped.folder();
     let packages = find()?;
     if packages.is_empty() {
         return Ok(folder);
@@ -46,9 +77,8 @@ pub(crate) fn build() -> Result<PathBuf> {
     let wasm = ["--target", WASM_TARGET, "--config", "profile.release.strip=\"debuginfo\""];
     run(cargo(&[words.as_slice(), wasm.as_slice()].concat()))?;
 
-    std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
     let built = programs::target_folder();
-    for Package { name, library, .. } in &packages {
+    for Package { name, library, purpose, .. } in &packages {
         let module = built.join(WASM_TARGET).join("release").join(format!("{library}.wasm"));
         let native = built.join("release").join(format!("lib{library}.so"));
         let module = std::fs::read(&module).with_context(|| format!("reading {}", module.display()))?;
@@ -60,6 +90,8 @@ pub(crate) fn build() -> Result<PathBuf> {
         let component = componentize(&module)
             .and_then(|component| check_imports(&component).map(|()| component))
             .with_context(|| format!("making a component of the plugin {name}"))?;
+        let folder = purpose.folder();
+        std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
         for (kind, bytes) in [("wasm", component), ("so", native)] {
             let file = folder.join(format!("{name}.{kind}"));
             replace(&file, &bytes)?;
@@ -69,7 +101,7 @@ pub(crate) fn build() -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// The workspace's packages in `plugins/` that have the feature.
+/// The workspace's packages in `plugins/` and `tests/plugins` that have the feature.
 fn find() -> Result<Vec<Package>> {
     let mut command = cargo(&["metadata", "--no-deps", "--offline", "--format-version", "1"]);
     let output = command.output().with_context(|| format!("starting {command:?}"))?;
@@ -79,10 +111,14 @@ fn find() -> Result<Vec<Package>> {
         String::from_utf8_lossy(&output.stderr).trim_end()
     );
     let metadata = serde_json::from_slice(&output.stdout).context("reading what cargo metadata says")?;
-    packages(&metadata, &programs::workspace().join("plugins"))
+    let mut found = Vec::new();
+    for purpose in [Use::Shipped, Use::Tests] {
+        found.extend(packages(&metadata, &purpose.source(), purpose)?);
+    }
+    Ok(found)
 }
 
-fn packages(metadata: &serde_json::Value, folder: &Path) -> Result<Vec<Package>> {
+fn packages(metadata: &serde_json::Value, folder: &Path, purpose: Use) -> Result<Vec<Package>> {
     let all = metadata["packages"].as_array().context("cargo metadata names no packages")?;
     let mut found = Vec::new();
     for package in all {
@@ -105,6 +141,7 @@ fn packages(metadata: &serde_json::Value, folder: &Path) -> Result<Vec<Package>>
             .strip_prefix(PREFIX)
             .ok_or_else(|| anyhow!("the package of a plugin is called {PREFIX}NAME, not {full}"))?;
         found.push(Package {
+            purpose,
             package: full.to_owned(),
             name: name.to_owned(),
             library: library.replace('-', "_"),
@@ -164,7 +201,7 @@ mod tests {
             { "name": "helper", "manifest_path": "/w/plugins/helper/Cargo.toml", "features": {}, "targets": [] },
             { "name": "tcpcopy", "manifest_path": "/w/core/tcpcopy/Cargo.toml", "features": { "export": [] }, "targets": [] },
         ] });
-        let found = packages(&metadata, Path::new("/w/plugins")).unwrap();
+        let found = packages(&metadata, Path::new("/w/plugins"), Use::Shipped).unwrap();
         let [only] = found.as_slice() else { panic!("{found:?}") };
         assert_eq!((only.name.as_str(), only.library.as_str()), ("redis", "tcpcopy_redis"));
     }
@@ -172,7 +209,10 @@ mod tests {
     #[test]
     fn this_workspace_has_plugins() {
         let names: Vec<String> = find().unwrap().into_iter().map(|package| package.name).collect();
-        assert!(names.contains(&"http".to_owned()) && names.contains(&"redis".to_owned()), "{names:?}");
+        assert!(
+            ["faulty", "http", "redis"].iter().all(|name| names.iter().any(|known| known == name)),
+            "{names:?}"
+        );
     }
 
     #[test]

@@ -47,13 +47,21 @@ pub enum EndReason {
     RouteRefused,
     /// The protocol (plugin or built-in) gave the session up.
     Protocol,
+    /// A rule of the plugin leaves the request out.
+    Filtered,
+    /// The client closed within a request that its plugin could not make anything of yet.
+    Incomplete,
+    /// The plugin failed, or broke the rules of its interface, while it looked at the session.
+    PluginFault,
+    /// The plugin failed too often, and is used no more.
+    PluginDisabled,
     /// `tcpcopy` was stopped first.
     Shutdown,
 }
 
 impl EndReason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 22] = [
         Self::Completed,
         Self::ClientReset,
         Self::CaptureGap,
@@ -71,6 +79,10 @@ impl EndReason {
         Self::NoPort,
         Self::RouteRefused,
         Self::Protocol,
+        Self::Filtered,
+        Self::Incomplete,
+        Self::PluginFault,
+        Self::PluginDisabled,
         Self::Shutdown,
     ];
 
@@ -94,6 +106,10 @@ impl EndReason {
             Self::NoPort => "no_port",
             Self::RouteRefused => "route_refused",
             Self::Protocol => "protocol",
+            Self::Filtered => "filtered",
+            Self::Incomplete => "incomplete",
+            Self::PluginFault => "plugin_fault",
+            Self::PluginDisabled => "plugin_disabled",
             Self::Shutdown => "shutdown",
         }
     }
@@ -119,7 +135,11 @@ impl EndReason {
             Self::SessionLimit => "one session held more than --session-limit of unsent bytes",
             Self::NoPort => "no free client address and port was left; add addresses with -c",
             Self::RouteRefused => "another tcpcopy replays the same client address and port; use -f or -c",
-            Self::Protocol => "the protocol gave the session up",
+            Self::Protocol => "the plugin gave the session up; its part of the report says why",
+            Self::Filtered => "left out by a rule of the plugin",
+            Self::Incomplete => "the client closed within a request",
+            Self::PluginFault => "the plugin failed; its part of the report says how",
+            Self::PluginDisabled => "the plugin failed too often and was disabled; see --on-plugin-error",
             Self::Shutdown => "tcpcopy was stopped before the session ended",
         }
     }

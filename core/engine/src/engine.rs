@@ -8,7 +8,8 @@ use crate::config::{EngineConfig, MidStreamPolicy};
 use crate::counters::{Counters, EndReason};
 use crate::flow::{Endpoint, FlowKey, FlowMap};
 use crate::join::{Sighting, Strangers};
-use crate::protocol::ProtocolFactory;
+use crate::plugin::{AfterFault, EventBatch, Fault, Outcome, Place, PluginRunner, SessionId};
+use crate::protocol::{ProtocolFactory, WaitPolicy};
 use crate::sampling::Sampler;
 use crate::session::{CaptureKey, Captured, Session};
 use crate::shared::{RouteChange, Shared};
@@ -29,6 +30,8 @@ const FRAGMENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Memory given up at once when the limit is reached, as a divisor of the limit: shedding one session at a time would scan all
 /// of them for each.
 const SHED_SHARE: u64 = 10;
+/// Calls of a plugin in one turn, each with what came of the one before.
+const MAX_ROUNDS: usize = 32;
 
 /// The replayer of one worker.
 pub struct Engine {
@@ -44,6 +47,11 @@ pub struct Engine {
     reply_fragments: Reassembler,
     started_at: Instant,
     next_serial: u64,
+    /// Memory kept between calls of plugins: places to call, sessions told of something, actions by session, what came back.
+    places: Vec<Place>,
+    told: Vec<SessionId>,
+    answers: Vec<(SessionId, u32)>,
+    outcome: Outcome,
 }
 
 impl Engine {
@@ -63,7 +71,17 @@ impl Engine {
             reply_fragments: reassembler(),
             started_at: now,
             next_serial: 0,
+            places: Vec::new(),
+            told: Vec::new(),
+            answers: Vec::new(),
+            outcome: Outcome::default(),
         }
+    }
+
+    /// Serves sessions to `ports` of online servers with a plugin; they wait for replies by `policy`. Of two plugins for one port,
+    /// the one added first serves it. Sessions to all other ports get their protocol from the factory.
+    pub fn add_plugin(&mut self, runner: Box<dyn PluginRunner>, ports: Vec<u16>, policy: WaitPolicy) {
+        self.shared.hub.add(runner, ports, policy);
     }
 
     /// What was counted so far.
@@ -127,12 +145,19 @@ impl Engine {
         }
         let client = Endpoint::new(packet.source, segment.source_port);
         let online = Endpoint::new(packet.destination, segment.destination_port);
+        self.shared.hub.note_capture(captured_at_nanos, now);
         let captured = Captured {
             segment: &segment,
             hop_limit: packet.hop_limit,
             traffic_class: packet.traffic_class,
             captured_at_nanos,
         };
+        if self.shared.hub.needs_references() {
+            let reverse = CaptureKey { client: online, online: client, copy: 0 };
+            if self.known_session(reverse).is_some() {
+                return self.feed_reference(&captured, reverse, now);
+            }
+        }
         let first = CaptureKey { client, online, copy: 0 };
         let is_syn = segment.flags.contains(TcpFlags::SYN) && !segment.flags.contains(TcpFlags::ACK);
         match self.known_session(first) {
@@ -154,6 +179,18 @@ impl Engine {
         for copy in 0..self.shared.mapper.copies() {
             let Some(&number) = self.by_capture.get(&CaptureKey { copy, ..first }) else { continue };
             self.with_session(number, now, |session, shared| session.on_captured(captured, shared, now));
+        }
+        self.keep_within_memory(now);
+    }
+
+    /// Hands a segment of the online server to all copies of its session.
+    fn feed_reference(&mut self, captured: &Captured<'_>, first: CaptureKey, now: Instant) {
+        for copy in 0..self.shared.mapper.copies() {
+            let Some(&number) = self.by_capture.get(&CaptureKey { copy, ..first }) else { continue };
+            if let Some(session) = self.sessions.get_mut(number as usize) {
+                session.on_reference(captured, &mut self.shared, now);
+                Self::account(session, &mut self.shared);
+            }
         }
         self.keep_within_memory(now);
     }
@@ -244,6 +281,7 @@ impl Engine {
     /// payload, that was `wire_len` bytes long.
     pub fn handle_reply(&mut self, data: &[u8], wire_len: usize, now: Instant) {
         self.shared.counters.replies += 1;
+        self.shared.hub.note_time(now);
         let Ok(packet) = IpPacket::parse(data, wire_len) else {
             self.shared.counters.replies_malformed += 1;
             return;
@@ -324,6 +362,10 @@ impl Engine {
 
     /// When [`Engine::handle_timeout`] is due; may be early by a tick of the wheel.
     pub fn next_deadline(&self) -> Option<Instant> {
+        if !self.shared.hub.is_idle() {
+            // A plugin was called as often as one turn allows.
+            return Some(Instant::ZERO);
+        }
         self.wheel.next_deadline()
     }
 
@@ -332,6 +374,89 @@ impl Engine {
         let numbers: Vec<u32> = self.sessions.iter().map(|(number, _)| number as u32).collect();
         for number in numbers {
             self.with_session(number, now, |session, shared| session.end(EndReason::Shutdown, shared, now));
+        }
+    }
+
+    /// Calls plugins with what has gathered for them since the last call, and does what they say. To be called after a turn's packets,
+    /// replies and timers, and before [`Engine::take_route_changes`].
+    pub fn run_plugins(&mut self, now: Instant) {
+        let mut places = std::mem::take(&mut self.places);
+        let mut outcome = std::mem::take(&mut self.outcome);
+        for _ in 0..MAX_ROUNDS {
+            if self.shared.hub.is_idle() {
+                break;
+            }
+            self.shared.hub.note_time(now);
+            self.shared.hub.take_waiting(&mut places);
+            for place in places.drain(..) {
+                outcome.clear();
+                let (batch, result) = self.shared.hub.run(place, &mut outcome);
+                match result {
+                    Ok(()) => self.apply(&batch, &outcome, now),
+                    Err(fault) => self.on_fault(place, &batch, fault, now),
+                }
+                self.shared.hub.recycle(batch);
+            }
+        }
+        self.places = places;
+        self.outcome = outcome;
+        self.keep_within_memory(now);
+    }
+
+    /// Does what a plugin said to a batch.
+    fn apply(&mut self, batch: &EventBatch, outcome: &Outcome, now: Instant) {
+        let mut sessions = std::mem::take(&mut self.told);
+        sessions.extend(batch.events.iter().map(|event| event.session));
+        sessions.sort_unstable();
+        sessions.dedup();
+        let mut actions = std::mem::take(&mut self.answers);
+        actions.extend(outcome.actions.iter().zip(0u32..).map(|(action, index)| (action.session, index)));
+        actions.sort_unstable();
+        let mut rest = actions.as_slice();
+        for id in sessions.drain(..) {
+            let skip = rest.partition_point(|(session, _)| *session < id);
+            let count = rest[skip..].partition_point(|(session, _)| *session == id);
+            let own = &rest[skip..skip + count];
+            rest = &rest[skip + count..];
+            if self.session_of(id).is_some() {
+                let mut outputs = own.iter().map(|(_, index)| outcome.actions[*index as usize].output);
+                self.with_session(id as u32, now, |session, shared| {
+                    session.on_plugin_run(&mut outputs, &outcome.bytes, shared, now);
+                });
+            }
+        }
+        actions.clear();
+        self.told = sessions;
+        self.answers = actions;
+    }
+
+    fn session_of(&self, id: SessionId) -> Option<&Session> {
+        self.sessions.get(id as u32 as usize).filter(|session| session.id() == id)
+    }
+
+    /// A plugin's instance is lost.
+    fn on_fault(&mut self, place: Place, batch: &EventBatch, fault: Fault, now: Instant) {
+        // Where nothing tells whose fault it was, somebody's it must be, or the same would happen again.
+        let culprit = fault.session.or(batch.events.first().map(|event| event.session));
+        let all = matches!(fault.others, AfterFault::Disabled(_));
+        let concerns = |at: Place| at == place || (all && at.plugin == place.plugin);
+        let concerned: Vec<u32> = self
+            .sessions
+            .iter()
+            .filter(|(_, s)| !s.is_ended() && s.plugin_place().is_some_and(|p| concerns(p.place)))
+            .map(|(number, _)| number as u32)
+            .collect();
+        for number in concerned {
+            self.with_session(number, now, |session, shared| {
+                if Some(session.id()) == culprit {
+                    session.end(EndReason::PluginFault, shared, now);
+                } else {
+                    match fault.others {
+                        AfterFault::Rejoin => session.rejoin(shared, now),
+                        AfterFault::Disabled(without) => session.go_without_plugin(without, shared, now),
+                    }
+                }
+            });
         }
     }
 
@@ -368,7 +493,7 @@ impl Engine {
 
     /// Whether nothing is captured that was not delivered.
     pub fn is_idle(&self) -> bool {
-        self.shared.counters.requests_waiting == 0 && self.dirty.is_empty()
+        self.shared.counters.requests_waiting == 0 && self.dirty.is_empty() && self.shared.hub.is_idle()
     }
 
     fn with_session(&mut self, number: u32, _now: Instant, act: impl FnOnce(&mut Session, &mut Shared)) {

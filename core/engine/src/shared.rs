@@ -4,6 +4,7 @@ use crate::config::EngineConfig;
 use crate::counters::Counters;
 use crate::flow::{Endpoint, FlowKey, FlowMap};
 use crate::mapping::Mapper;
+use crate::plugin::Hub;
 use crate::protocol::ProtocolFactory;
 use crate::seq::SeqNumber;
 use crate::time::Instant;
@@ -34,6 +35,7 @@ pub(crate) struct Shared {
     pub(crate) mapper: Mapper,
     pub(crate) counters: Counters,
     pub(crate) factory: Box<dyn ProtocolFactory>,
+    pub(crate) hub: Hub,
     /// Which session has which flow, with the payload bytes that it wants of each reply.
     pub(crate) flows: FlowMap<FlowKey, (u32, u32)>,
     pub(crate) routes: Vec<RouteChange>,
@@ -48,6 +50,7 @@ impl Shared {
             config,
             counters: Counters::default(),
             factory,
+            hub: Hub::default(),
             flows: FlowMap::default(),
             routes: Vec::new(),
             path_mtus: FlowMap::default(),
@@ -69,6 +72,14 @@ impl Shared {
         self.flows.insert(flow, (session, body_limit));
         self.routes.push(RouteChange::Add { flow, body_limit });
         Some(flow)
+    }
+
+    /// Asks for more or fewer payload bytes of a flow's replies.
+    pub(crate) fn change_body_limit(&mut self, flow: &FlowKey, body_limit: u32) {
+        if let Some((_, limit)) = self.flows.get_mut(flow).filter(|(_, limit)| *limit != body_limit) {
+            *limit = body_limit;
+            self.routes.push(RouteChange::Add { flow: *flow, body_limit });
+        }
     }
 
     /// Gives a flow back.

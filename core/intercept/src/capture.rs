@@ -241,6 +241,7 @@ impl SourceOptions {
                     buffer_mib: (self.ring_bytes >> 20) as u32,
                     snap_len,
                     delivery: Delivery::Immediate,
+                    direction: tcpcopy_net::ring::Direction::Incoming,
                 })
             })
             .collect::<Result<_, _>>()?;

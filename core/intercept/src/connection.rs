@@ -13,6 +13,11 @@ use tcpcopy_net::poll::{Interest, Poller};
 
 /// Bytes of replies that wait for a slow tcpcopy; what does not fit is dropped, and the target sends it again.
 const QUEUE_LIMIT: usize = 4 * 1024 * 1024;
+/// Of those, bytes that replies with bodies may take. A session whose plugin reads large bodies must not cost the others the
+/// headers that they can't go on without.
+const BODY_LIMIT: usize = QUEUE_LIMIT / 4 * 3;
+/// No IP and TCP header together is longer (RFC 9293, section 3.1; IPv6 extension headers that a reply may have are short).
+const LONGEST_HEADERS: usize = 160;
 /// Bytes read at a time. Routes are short, and other connections want their turn.
 const READ_SIZE: usize = 64 * 1024;
 /// A peer that has not proved itself gets no more room than a handshake needs.
@@ -117,7 +122,7 @@ impl Connection {
 
     /// Queues a reply; `false` when there is no room for it.
     pub(crate) fn queue_reply(&mut self, reply: &Reply<'_>) -> bool {
-        if self.output.len() - self.written + reply.encoded_len() > QUEUE_LIMIT {
+        if !has_room(self.output.len() - self.written, reply.encoded_len()) {
             return false;
         }
         reply.encode(&mut self.output);
@@ -163,5 +168,24 @@ impl Connection {
             self.wants_write = unfinished;
         }
         Ok(())
+    }
+}
+
+/// Whether a reply that takes `length` bytes may join `queued` others.
+const fn has_room(queued: usize, length: usize) -> bool {
+    let limit = if length > LONGEST_HEADERS { BODY_LIMIT } else { QUEUE_LIMIT };
+    queued + length <= limit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_leave_room_for_headers() {
+        assert!(has_room(BODY_LIMIT - 1500, 1500));
+        assert!(!has_room(BODY_LIMIT, 1500));
+        assert!(has_room(BODY_LIMIT, 80));
+        assert!(!has_room(QUEUE_LIMIT, 80));
     }
 }

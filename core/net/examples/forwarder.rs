@@ -18,7 +18,7 @@ use tcpcopy_engine::time::Instant;
 use tcpcopy_engine::wire::checksum::{self, Checksum};
 use tcpcopy_engine::wire::ip::IpPacket;
 use tcpcopy_engine::wire::link;
-use tcpcopy_net::filter::{Filter, FilterLink, capture_expression};
+use tcpcopy_net::filter::{Filter, FilterLink, Streams, capture_expression};
 use tcpcopy_net::pace::Pace;
 use tcpcopy_net::poll::{self, Events, Interest, Poller};
 use tcpcopy_net::raw_socket::{RawSocketSink, path_mtu};
@@ -88,7 +88,7 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let signals = Signals::new(&[SIGINT, SIGTERM])?;
     let _ = poll::set_timer_slack(Duration::from_micros(1));
-    let expression = capture_expression(&[(None, options.online_port)], None);
+    let expression = capture_expression(&[(None, options.online_port)], Streams::Requests, None);
     let filter = Filter::compile(&expression, FilterLink::Raw, SNAP_LEN as u32)?;
     let mut ring = RingOptions { snap_len: SNAP_LEN, ..RingOptions::new(filter) };
     ring.ring_bytes = options.ring_bytes.unwrap_or(ring.ring_bytes);

@@ -7,8 +7,11 @@
 mod expression;
 mod program;
 
-pub use expression::{capture_expression, reply_expression};
-pub(crate) use program::{PortSide, fanout_program, ignore_outgoing_program, snap_program};
+pub use expression::{Streams, capture_expression, incoming, reply_expression, with_references};
+pub(crate) use program::{
+    PortSide, client_port_program, fanout_program, ignore_outgoing_program, loopback_once_program,
+    snap_program,
+};
 
 /// What the frames that a filter sees start with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,8 +113,8 @@ impl Filter {
             FilterLink::Raw => program::with_tags_in_datagrams(&plain),
         };
         let instructions = snap_program(&instructions, snap_len);
-        // Three instructions may yet be put in front.
-        if instructions.len() + 3 > MAX_INSTRUCTIONS {
+        // These many may yet be put in front.
+        if instructions.len() + program::LONGEST_PREFIX > MAX_INSTRUCTIONS {
             let (length, instructions) = (expression.len(), instructions.len());
             return Err(FilterError::TooLong { length, instructions });
         }

@@ -1,8 +1,9 @@
 //! Capture through libpcap (`--pcap-capture`), for links and drivers that the ring does not serve.
 
 use crate::filter::live_expression;
+use crate::ring::Direction;
 use crate::source::{CaptureError, CaptureStatistics, CapturedFrame, LinkType, PacketSource, Readiness};
-use pcap::{Active, Capture, Direction, Inactive};
+use pcap::{Active, Capture, Inactive};
 use std::os::fd::{AsRawFd, RawFd};
 
 /// How to capture through libpcap.
@@ -18,6 +19,8 @@ pub struct PcapOptions {
     pub snap_len: u32,
     /// How packets are handed over.
     pub delivery: Delivery,
+    /// Which packets, by direction.
+    pub direction: Direction,
 }
 
 /// How libpcap hands packets over.
@@ -96,7 +99,13 @@ impl PcapCapture {
             let expression = live_expression(&options.expression);
             capture.filter(&expression, true).map_err(|error| syntax(&expression, error))?;
         }
-        capture.direction(Direction::In).map_err(failed("leave out outgoing packets"))?;
+        match options.direction {
+            Direction::Incoming => {
+                capture.direction(pcap::Direction::In).map_err(failed("leave out outgoing packets"))?;
+            }
+            // On the loopback interface, libpcap itself leaves out what goes out.
+            Direction::Both => {}
+        }
         let capture = capture.setnonblock().map_err(failed("switch to non-blocking reads"))?;
         let statistics = CaptureStatistics::default();
         Ok(Self { capture, device, link_type, last: (0, 0), statistics, pending: None })

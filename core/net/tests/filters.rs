@@ -8,9 +8,9 @@ use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 use tcpcopy_engine::wire::link;
-use tcpcopy_net::filter::{Filter, FilterError, FilterLink, capture_expression};
+use tcpcopy_net::filter::{Filter, FilterError, FilterLink, Streams, capture_expression};
 use tcpcopy_net::pcap_capture::{Delivery, PcapCapture, PcapOptions};
-use tcpcopy_net::ring::{Fanout, FanoutKey, RingCapture, RingOptions};
+use tcpcopy_net::ring::{Direction, Fanout, FanoutKey, RingCapture, RingOptions};
 use tcpcopy_net::source::PacketSource;
 
 const ONLINE_V4: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
@@ -94,7 +94,11 @@ fn injector(lab: &Lab) -> Capture<Active> {
 }
 
 fn expression() -> String {
-    capture_expression(&[(Some(IpAddr::V4(ONLINE_V4)), 9999), (Some(IpAddr::V6(ONLINE_V6)), 9999)], None)
+    capture_expression(
+        &[(Some(IpAddr::V4(ONLINE_V4)), 9999), (Some(IpAddr::V6(ONLINE_V6)), 9999)],
+        Streams::Requests,
+        None,
+    )
 }
 
 /// Numbers of the frames that `source` gives, each found by the engine's own reading of the frame.
@@ -150,6 +154,7 @@ fn libpcap_takes_the_same_frames() {
                 buffer_mib: 8,
                 snap_len: 0,
                 delivery,
+                direction: Direction::Incoming,
             })
             .unwrap()
         });
@@ -180,6 +185,7 @@ fn a_snapshot_length_cuts_and_says_so() {
             buffer_mib: 0,
             snap_len: 50,
             delivery: Delivery::Immediate,
+            direction: Direction::Incoming,
         })
         .unwrap()
     });
@@ -207,7 +213,7 @@ fn workers_share_packets_by_port() {
             let mut options = RingOptions::new(filter);
             options.ring_bytes = 2 << 20;
             options.interfaces = vec!["veth-b".to_owned()];
-            options.fanout = Some(Fanout { group: Fanout::group_of_process(), key });
+            options.fanout = Some(Fanout { group: Fanout::group_of_process(), key: key.clone() });
             RingCapture::open_workers(&options, workers).unwrap()
         });
         for port in 0..60u16 {
@@ -258,7 +264,7 @@ fn a_wrong_expression_is_reported_with_its_text() {
     let many = |count: u32, ports: u16| {
         let endpoints: Vec<_> =
             (0..count).map(|host| (Some(IpAddr::V4(host.into())), 80 + host as u16 % ports)).collect();
-        Filter::compile(&capture_expression(&endpoints, None), FilterLink::Ethernet, 100)
+        Filter::compile(&capture_expression(&endpoints, Streams::Requests, None), FilterLink::Ethernet, 100)
     };
     many(1000, 1).unwrap();
     many(100, 100).unwrap();
@@ -270,8 +276,8 @@ fn a_wrong_expression_is_reported_with_its_text() {
 
 #[test]
 fn a_user_filter_replaces_the_generated_one() {
-    assert_eq!(capture_expression(&[(None, 80)], Some("tcp port 7")), "tcp port 7");
-    let every = capture_expression(&[(None, 80), (None, 81), (None, 80)], None);
+    assert_eq!(capture_expression(&[(None, 80)], Streams::Requests, Some("tcp port 7")), "tcp port 7");
+    let every = capture_expression(&[(None, 80), (None, 81), (None, 80)], Streams::Requests, None);
     assert_eq!(every.matches("dst port 80").count(), 1);
     Filter::compile(&every, FilterLink::Ethernet, 100).unwrap();
     Filter::compile(&every, FilterLink::Raw, 100).unwrap();

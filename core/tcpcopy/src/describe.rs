@@ -5,7 +5,8 @@
 use crate::host::Host;
 use crate::report::size;
 use crate::settings::{
-    CaptureFilter, CaptureMethod, Growth, InjectionMethod, Joining, Pacing, RelayAtStart, Settings, Waiting,
+    CaptureFilter, CaptureMethod, Carrying, Growth, InjectionMethod, Joining, Pacing, RelayAtStart, Settings,
+    Waiting,
 };
 use crate::transfer::Transfer;
 use std::collections::BTreeSet;
@@ -13,6 +14,8 @@ use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use tcpcopy_engine::flow::Endpoint;
 use tcpcopy_engine::mapping::{ClientRange, Family, Mapper};
+use tcpcopy_engine::plugin::Inputs;
+use tcpcopy_plugin_host::OnError;
 
 impl Settings {
     /// What would be captured and sent, the likely mistakes, and the commands for target and assistant.
@@ -20,6 +23,7 @@ impl Settings {
         let mut text = String::new();
         self.describe_capture(&mut text);
         self.describe_sending(&mut text, host);
+        self.describe_modules(&mut text);
         self.describe_relay(&mut text);
         self.describe_load(&mut text);
         let warnings = self.all_warnings(host);
@@ -171,6 +175,55 @@ impl Settings {
         }
         let more = if shown < self.load.copies.get() { ", …" } else { "" };
         format!("for example {client} appears as {}{more}", seen.join(", "))
+    }
+
+    fn describe_modules(&self, text: &mut String) {
+        if self.modules.is_empty() {
+            return;
+        }
+        heading(text, "modules");
+        for module in &self.modules {
+            item(
+                text,
+                "module",
+                &format!(
+                    "{} {} ({}) from {}",
+                    module.name,
+                    module.version,
+                    module.kind,
+                    module.path.display()
+                ),
+            );
+            let ports: Vec<String> = module.ports.iter().map(u16::to_string).collect();
+            item(text, "  serves", &format!("connections to port {}", ports.join(", ")));
+            let needs = needs_text(module.inputs);
+            item(text, "  needs", if needs.is_empty() { "requests alone" } else { &needs });
+            if module.carrying == Carrying::BetweenSessions {
+                item(text, "  carries", "something from one session to another; each worker has its own");
+            }
+        }
+        let limits = &self.plugins.limits;
+        item(
+            text,
+            "limits",
+            &format!(
+                "{} ms a batch, {} and {} sessions an instance",
+                limits.deadline.as_millis(),
+                size(limits.memory_bytes as u64),
+                limits.sessions_per_instance
+            ),
+        );
+        let beyond = match limits.on_error {
+            OnError::Drop => "sessions at fault are given up".to_owned(),
+            OnError::Pass => {
+                format!("beyond {} faults a minute, replayed as with no module", limits.faults_per_minute)
+            }
+            OnError::Disable => {
+                format!("beyond {} faults a minute, its sessions are given up", limits.faults_per_minute)
+            }
+            OnError::Exit => format!("beyond {} faults a minute, tcpcopy ends", limits.faults_per_minute),
+        };
+        item(text, "on faults", &beyond);
     }
 
     fn describe_relay(&self, text: &mut String) {
@@ -349,6 +402,21 @@ fn route(transfer: &Transfer, host: &dyn Host) -> String {
         let _ = write!(text, ", frames to {mac}");
     }
     text
+}
+
+/// What a plugin needs beyond requests, and what that costs.
+pub(crate) fn needs_text(inputs: Inputs) -> String {
+    [
+        (Inputs::RESPONSES, "responses (intercept returns whole packets)"),
+        (Inputs::REFERENCES, "answers of the online server (captured as well)"),
+        (Inputs::CONNECTIONS, "connections to the target"),
+        (Inputs::CLOSES, "clients' closes"),
+    ]
+    .into_iter()
+    .filter(|(input, _)| inputs.contains(*input))
+    .map(|(_, text)| text)
+    .collect::<Vec<_>>()
+    .join(", ")
 }
 
 fn copies(number: u16) -> String {

@@ -2,10 +2,13 @@
 //!
 //! The library exists so that tests, the lab and benchmarks can use the pieces; `main.rs` only puts them in order.
 
+pub mod check;
+pub mod commands;
 pub mod daemon;
 pub mod describe;
 pub mod failure;
 pub mod host;
+pub mod modules;
 pub mod options;
 pub mod report;
 pub mod run;

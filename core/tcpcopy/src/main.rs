@@ -2,25 +2,43 @@
 
 use clap::Parser;
 use std::process::ExitCode;
+use tcpcopy::commands;
 use tcpcopy::daemon::{self, PidFile, Role};
 use tcpcopy::failure::{UsageError, run_failure_lines};
 use tcpcopy::host::ThisHost;
+use tcpcopy::modules::{Modules, module_help};
 use tcpcopy::options::LowArgs;
 use tcpcopy::run;
-use tcpcopy::settings::{Mode, Settings};
+use tcpcopy::settings::{Mode, Plugins, Settings};
 
 fn main() -> ExitCode {
+    if commands::is_command(std::env::args_os().nth(1).as_deref()) {
+        return commands::run(std::env::args_os().collect());
+    }
     let low = match LowArgs::try_parse() {
         Ok(low) => low,
         Err(error) if !error.use_stderr() => error.exit(),
         Err(error) => return usage_failure(&UsageError::from(&error)),
     };
+    if low.plugins.help_wanted {
+        return match Plugins::new(&low.plugins).and_then(|plugins| module_help(&plugins)) {
+            Ok(text) => {
+                print!("{text}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => usage_failure(&error),
+        };
+    }
     let token = std::env::var("TCPCOPY_TOKEN").ok();
-    let settings = match Settings::new(&low, token.as_deref()) {
-        Ok(settings) => settings,
+    let loaded = Settings::new(&low, token.as_deref()).and_then(|mut settings| {
+        let modules = Modules::load(&mut settings)?;
+        Ok((settings, modules))
+    });
+    let (settings, modules) = match loaded {
+        Ok(loaded) => loaded,
         Err(error) => return usage_failure(&error),
     };
-    match start(settings) {
+    match start(settings, &modules) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprint!("{}", run_failure_lines(&error));
@@ -29,7 +47,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(settings: Settings) -> anyhow::Result<()> {
+fn start(settings: Settings, modules: &Modules) -> anyhow::Result<()> {
     if settings.process.mode == Mode::DryRun {
         print!("{}", settings.describe(&ThisHost));
         return Ok(());
@@ -42,7 +60,7 @@ fn start(settings: Settings) -> anyhow::Result<()> {
         tracing::warn!("{warning}");
     }
     let _pid_file = PidFile::write(&settings)?;
-    run::run(settings)?;
+    run::run(settings, modules)?;
     Ok(())
 }
 

@@ -3,6 +3,10 @@
 //! Owns the command line: letters, long names, value syntax and the help text. What a combination of options means, and
 //! whether it makes sense, is decided in [`crate::settings`]. Every option of TCPCopy 1.x keeps its letter and its meaning.
 
+mod plugins;
+
+pub use plugins::PluginArgs;
+
 use clap::{ArgAction, CommandFactory, Parser};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,7 +22,18 @@ Examples:
   A tenth of the connections, growing to that second by second:
       tcpcopy -x 3306-10.0.0.2:3306 -s 10.0.0.3 -r 10 -g
   IPv6, two servers, in the background:
-      tcpcopy -x '[fd00::1]:80-[fd00::2]:80,443-10.0.0.2:443' -s fd00::3 -d -l tcpcopy.log";
+      tcpcopy -x '[fd00::1]:80-[fd00::2]:80,443-10.0.0.2:443' -s fd00::3 -d -l tcpcopy.log
+  Redis, request by request, through the plugin of that name:
+      tcpcopy -x 6379-10.0.0.2:6379 -s 10.0.0.3 --module redis
+
+Commands about plugins (each has a --help of its own):
+  tcpcopy plugins                                    list those that are found by name
+  tcpcopy plugin check MODULE --pcap FILE            run one over a capture file, and show what it would send
+  tcpcopy plugin new NAME                            write the beginnings of a new one
+  tcpcopy plugin componentize IN -o OUT              make a component of a core WebAssembly module";
+
+const SHORT_AFTER: &str = "\
+Each option is explained at length by --help. Commands: tcpcopy plugins, tcpcopy plugin check|new|componentize.";
 
 const ABOUT: &str = "Replays live TCP traffic of real clients towards a target server";
 
@@ -37,7 +52,7 @@ returns them to tcpcopy.";
     version,
     about = ABOUT,
     long_about = LONG_ABOUT,
-    after_help = "Each option is explained at length by --help.",
+    after_help = SHORT_AFTER,
     after_long_help = EXAMPLES,
     override_usage = "tcpcopy -x TRANSFER,… -s SERVER,… [OPTIONS]",
     disable_help_flag = true,
@@ -221,6 +236,10 @@ pub struct LowArgs {
     #[arg(short = 'R', long = "rtt", value_name = "MS",
           value_parser = clap::value_parser!(u32).range(0..=60_000), help_heading = "Load shape")]
     pub rtt: Option<u32>,
+
+    /// What concerns protocol plugins.
+    #[command(flatten)]
+    pub plugins: PluginArgs,
 
     /// Memory for sessions, all together, in megabytes
     ///

@@ -4,11 +4,13 @@
 //! thread. Other workers publish their numbers a few times a second.
 
 use crate::failure::{HintExt, failure};
+use crate::modules::Modules;
 use crate::report::{RelayStatus, RemoteStatus, Reporter, Snapshot};
 use crate::settings::{
     CaptureMethod, Growth, InjectionMethod, Joining, Pacing, RelayAtStart, Settings, Waiting,
 };
 use crate::worker::{FIRST_RELAY_TOKEN, Worker, WorkerReport};
+use std::collections::BTreeSet;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,11 +20,11 @@ use tcpcopy_engine::protocol::{TransparentFactory, WaitPolicy};
 use tcpcopy_engine::sampling::SamplingRamp;
 use tcpcopy_engine::time::Instant;
 use tcpcopy_engine::{Engine, EngineConfig};
-use tcpcopy_net::filter::{Filter, FilterLink};
+use tcpcopy_net::filter::{Filter, FilterLink, Streams};
 use tcpcopy_net::link_layer::{LinkSink, LinkTarget};
 use tcpcopy_net::pcap_capture::{Delivery, PcapCapture, PcapOptions};
 use tcpcopy_net::raw_socket::{RawSocketSink, path_mtu};
-use tcpcopy_net::ring::{Fanout, FanoutKey, RingCapture, RingOptions};
+use tcpcopy_net::ring::{Direction, Fanout, FanoutKey, RingCapture, RingOptions};
 use tcpcopy_net::signals::{SIGHUP, SIGINT, SIGTERM, Signals};
 use tcpcopy_net::sink::PacketSink;
 use tcpcopy_net::source::{CaptureError, PacketSource};
@@ -63,7 +65,7 @@ struct Board {
 ///
 /// # Errors
 /// A relay, capture or socket that can't be opened at the start, with what to do about it; a capture that fails later.
-pub fn run(settings: Settings) -> anyhow::Result<Outcome> {
+pub fn run(settings: Settings, modules: &Modules) -> anyhow::Result<Outcome> {
     signals::ignore_broken_pipe();
     let signals = Signals::new(&[SIGINT, SIGTERM, SIGHUP])
         .hint("can't watch for signals", "the process may be out of descriptors: see ulimit -n")?;
@@ -77,7 +79,7 @@ pub fn run(settings: Settings) -> anyhow::Result<Outcome> {
     let mut instance = [0; 16];
     getrandom::fill(&mut instance)
         .map_err(|error| failure(format!("no random numbers: {error}"), "is getrandom(2) blocked here?"))?;
-    let mut workers = open_workers(&settings, count, instance, &signals)?;
+    let mut workers = open_workers(&settings, modules, count, instance, &signals)?;
     let mut first = workers.remove(0);
     await_relay(&mut first, &settings)?;
 
@@ -94,7 +96,8 @@ pub fn run(settings: Settings) -> anyhow::Result<Outcome> {
             .spawn(move || side_worker(&mut worker, index + 1, &board));
         threads.push(spawned.hint("can't start a thread", "the system may be at its limit of threads")?);
     }
-    let result = Main { settings: &settings, signals: &signals, board: &board, started: clock::monotonic() }
+    let started = clock::monotonic();
+    let result = Main { settings: &settings, modules, signals: &signals, board: &board, started }
         .run(&mut first, &mut reporter);
     board.order.store(STOP, Ordering::Release);
     for thread in threads {
@@ -103,10 +106,17 @@ pub fn run(settings: Settings) -> anyhow::Result<Outcome> {
         }
     }
     first.shut_down();
-    let main = Main { settings: &settings, signals: &signals, board: &board, started: result? };
+    result?;
+    let main = Main { settings: &settings, modules, signals: &signals, board: &board, started };
     let snapshot = main.snapshot(&mut first);
     if let Err(error) = reporter.finish(&snapshot, &settings) {
         tracing::error!("can't write the closing report: {error}");
+    }
+    if let Some(reason) = modules.must_exit() {
+        return Err(failure(
+            reason,
+            "tcpcopy plugin check runs a plugin over a capture file; --on-plugin-error pass goes on without the plugin",
+        ));
     }
     Ok(Outcome { snapshot })
 }
@@ -123,14 +133,15 @@ fn raise_priority(nice: i8) {
 
 struct Main<'a> {
     settings: &'a Settings,
+    modules: &'a Modules,
     signals: &'a Signals,
     board: &'a Board,
     started: Instant,
 }
 
 impl Main<'_> {
-    /// Runs the first worker until the end. Returns when the run started.
-    fn run(&self, worker: &mut Worker, reporter: &mut Reporter) -> anyhow::Result<Instant> {
+    /// Runs the first worker until the end.
+    fn run(&self, worker: &mut Worker, reporter: &mut Reporter) -> anyhow::Result<()> {
         let settings = self.settings;
         let interval = settings.output.stats_interval;
         let mut next_report = interval.map(|interval| self.started + interval);
@@ -153,6 +164,10 @@ impl Main<'_> {
                 next_signal_check = now + SIGNAL_INTERVAL;
                 signalled = self.signals.take().ok().flatten().is_some();
             }
+            if self.modules.must_exit().is_some() {
+                // Nothing more is to be sent without the plugin.
+                return Ok(());
+            }
             if stop_at.is_none() && (signalled || end.is_some_and(|at| at <= now)) {
                 self.board.order.store(DRAIN, Ordering::Release);
                 worker.drain()?;
@@ -165,7 +180,7 @@ impl Main<'_> {
             if let Some(at) = stop_at {
                 let others = self.board.busy.iter().skip(1).all(|busy| busy.load(Ordering::Acquire) == 0);
                 if at <= now || (worker.is_idle() && others) {
-                    return Ok(self.started);
+                    return Ok(());
                 }
             }
         }
@@ -180,6 +195,7 @@ impl Main<'_> {
         let mut snapshot = Snapshot {
             elapsed: clock::monotonic().saturating_since(self.started),
             workers: reports.len(),
+            modules: self.modules.statuses(),
             cpu_user: usage.cpu_user,
             cpu_system: usage.cpu_system,
             rss_bytes: usage.rss_bytes,
@@ -284,6 +300,7 @@ fn await_relay(worker: &mut Worker, settings: &Settings) -> anyhow::Result<()> {
 
 fn open_workers(
     settings: &Settings,
+    modules: &Modules,
     count: usize,
     instance: [u8; 16],
     signals: &Signals,
@@ -302,6 +319,9 @@ fn open_workers(
     let mut workers = Vec::new();
     for (index, source) in open_sources(settings, count)?.into_iter().enumerate() {
         let mut engine = engine(settings, index as u16, count, seed);
+        for (runner, ports) in modules.runners(index) {
+            engine.add_plugin(runner, ports, wait_policy(settings));
+        }
         for transfer in &settings.transfers {
             if let Ok(mtu) = path_mtu(transfer.target.addr) {
                 engine.set_path_mtu(transfer.target.addr, mtu);
@@ -350,16 +370,24 @@ fn engine(settings: &Settings, worker: u16, workers: usize, seed: u64) -> Engine
         seed,
         ..EngineConfig::new(settings.mapping_options(worker))
     };
-    let policy = match load.waiting {
+    let policy = wait_policy(settings);
+    Engine::new(config, Box::new(TransparentFactory { policy }), clock::monotonic())
+}
+
+const fn wait_policy(settings: &Settings) -> WaitPolicy {
+    match settings.load.waiting {
         Waiting::ForResponses => WaitPolicy::LikeClient,
         Waiting::Never => WaitPolicy::Never,
-    };
-    Engine::new(config, Box::new(TransparentFactory { policy }), clock::monotonic())
+    }
 }
 
 fn open_sources(settings: &Settings, count: usize) -> anyhow::Result<Vec<Box<dyn PacketSource>>> {
     let capture = &settings.capture;
     let expression = capture.filter.expression();
+    let direction = match capture.streams {
+        Streams::Requests => Direction::Incoming,
+        Streams::RequestsAndReferences => Direction::Both,
+    };
     let opened: Result<Vec<Box<dyn PacketSource>>, CaptureError> = match capture.method {
         CaptureMethod::Ring => {
             let snap_len = capture.snapshot.map_or(WHOLE_PACKET, |s| (s.get() as usize).min(MAX_SNAPSHOT));
@@ -372,8 +400,9 @@ fn open_sources(settings: &Settings, count: usize) -> anyhow::Result<Vec<Box<dyn
                 interfaces: capture.interfaces.clone(),
                 ring_bytes: capture.buffer_bytes,
                 snap_len,
+                direction,
                 fanout: (count > 1)
-                    .then(|| Fanout { group: Fanout::group_of_process(), key: FanoutKey::SourcePort }),
+                    .then(|| Fanout { group: Fanout::group_of_process(), key: fanout_key(settings) }),
                 ..RingOptions::new(filter)
             };
             RingCapture::open_workers(&options, count as u16)
@@ -387,6 +416,7 @@ fn open_sources(settings: &Settings, count: usize) -> anyhow::Result<Vec<Box<dyn
                 snap_len: capture.snapshot.map_or(0, std::num::NonZeroU32::get),
                 // Immediate delivery gives each packet a slot of the largest size, so that a burst soon finds none free.
                 delivery: Delivery::Buffered,
+                direction,
             };
             if capture.interfaces.is_empty() {
                 options.interface = "any".to_owned();
@@ -398,6 +428,18 @@ fn open_sources(settings: &Settings, count: usize) -> anyhow::Result<Vec<Box<dyn
         let hint = error.hint().unwrap_or_else(|| "--dry-run shows what would be captured".to_owned());
         anyhow::Error::new(error).context(crate::failure::Hinted::new("can't capture", hint))
     })
+}
+
+/// Both directions of a connection have to reach the worker that has its session.
+fn fanout_key(settings: &Settings) -> FanoutKey {
+    match settings.capture.streams {
+        Streams::Requests => FanoutKey::SourcePort,
+        Streams::RequestsAndReferences => {
+            let ports: BTreeSet<u16> =
+                settings.transfers.iter().map(|transfer| transfer.online_port).collect();
+            FanoutKey::ClientPort(ports.into_iter().collect())
+        }
+    }
 }
 
 fn open_sink(settings: &Settings) -> anyhow::Result<Box<dyn PacketSink>> {

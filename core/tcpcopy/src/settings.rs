@@ -4,6 +4,9 @@
 //! no capture and sends nothing. How settings are shown to a person is in [`crate::describe`].
 
 mod check;
+mod plugins;
+
+pub use plugins::{Carrying, ModuleFacts, Plugins, WantedModule, check_together, ports_served};
 
 use crate::failure::UsageError;
 use crate::options::LowArgs;
@@ -14,6 +17,7 @@ use std::num::{NonZeroU8, NonZeroU16, NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 use tcpcopy_engine::mapping::{ClientPool, MappingOptions};
+use tcpcopy_net::filter::Streams;
 
 /// Everything that a run needs to know.
 #[derive(Clone, Debug)]
@@ -33,6 +37,10 @@ pub struct Settings {
     pub load: Load,
     /// Bounds of memory and time.
     pub limits: Limits,
+    /// Plugins as they were asked for.
+    pub plugins: Plugins,
+    /// Plugins that were loaded; none before [`Settings::use_modules`].
+    pub modules: Vec<ModuleFacts>,
     /// What is told, and where.
     pub output: Output,
     /// The process.
@@ -116,6 +124,8 @@ pub struct Capture {
     pub interfaces: Vec<String>,
     /// Which packets.
     pub filter: CaptureFilter,
+    /// Whether what the online server sends is captured as well.
+    pub streams: Streams,
     /// Size of the buffer, per worker (and interface, if interfaces are named).
     pub buffer_bytes: usize,
     /// Bytes of each packet; none for all of it.
@@ -305,6 +315,7 @@ impl Settings {
         let injection = check::injection(low, &transfers, &mut warnings)?;
         let capture = check::capture(low, &transfers)?;
         let limits = check::limits(low);
+        let plugins = Plugins::new(&low.plugins)?;
         let mut workers = NonZeroUsize::new(usize::from(low.workers)).unwrap_or(NonZeroUsize::MIN);
         if capture.method == CaptureMethod::Pcap && workers.get() > 1 {
             workers = NonZeroUsize::MIN;
@@ -321,6 +332,8 @@ impl Settings {
             injection,
             load: check::load(low),
             limits,
+            plugins,
+            modules: Vec::new(),
             output: Output {
                 log_file: low.log.clone(),
                 log_level: low.log_level.parse().unwrap_or(tracing::Level::INFO),
@@ -336,6 +349,18 @@ impl Settings {
             },
             warnings,
         })
+    }
+
+    /// Takes note of what loaded plugins are and need.
+    ///
+    /// # Errors
+    /// Two of one name, or two that serve one port.
+    pub fn use_modules(&mut self, modules: Vec<ModuleFacts>) -> Result<(), UsageError> {
+        check_together(&modules)?;
+        let workers = self.process.workers.get();
+        plugins::apply(&modules, workers, &self.transfers, &mut self.capture, &mut self.warnings);
+        self.modules = modules;
+        Ok(())
     }
 
     /// What the engine's mapping needs, for the worker of this number.

@@ -217,6 +217,7 @@ impl Worker {
         if self.relay.poll_timeout().is_some_and(|at| at <= now) {
             self.relay.handle_timeout(now, &self.relay_poller);
         }
+        self.engine.run_plugins(now);
         let under_pressure = captured == CAPTURE_BATCH && self.source.fill_ratio() > RING_PRESSURE;
         if !under_pressure {
             self.tell_routes(now);

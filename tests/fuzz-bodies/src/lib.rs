@@ -7,8 +7,10 @@
 //! What an input's bytes mean to a body is written down beside the body; [`seeds`] makes inputs by the same rules.
 
 mod fragments;
+mod http;
 pub mod mutation;
 mod options;
+mod redis;
 mod relay;
 pub mod seeds;
 mod session;
@@ -16,7 +18,9 @@ mod transfers;
 mod wire;
 
 pub use fragments::fragments;
+pub use http::http;
 pub use options::options;
+pub use redis::redis;
 pub use relay::{relay_client, relay_server};
 pub use session::session;
 pub use transfers::transfers;
@@ -35,7 +39,7 @@ pub struct Target {
 }
 
 /// All fuzz targets.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 9] = [
     Target { name: "wire", body: wire },
     Target { name: "options", body: options },
     Target { name: "fragments", body: fragments },
@@ -43,4 +47,6 @@ pub const TARGETS: [Target; 7] = [
     Target { name: "relay_server", body: relay_server },
     Target { name: "transfers", body: transfers },
     Target { name: "session", body: session },
+    Target { name: "http", body: http },
+    Target { name: "redis", body: redis },
 ];

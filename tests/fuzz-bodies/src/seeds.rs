@@ -3,6 +3,7 @@
 //! `cargo run -p tcpcopy-fuzz-bodies --example make-corpus` writes them to `fuzz/corpus`.
 
 use crate::fragments as fragment;
+use crate::redis::{JOINED, OPTIONS};
 use crate::relay::{AFTER_HANDSHAKE, NONCE, PEER, WITH_TOKEN, facts, token};
 use crate::session::event::{Event, Segment, Setup};
 use std::net::IpAddr;
@@ -39,6 +40,8 @@ pub fn seeds_of(target: &str) -> Vec<Seed> {
         "relay_server" => relay_server(),
         "transfers" => transfers(),
         "session" => session(),
+        "http" => http(),
+        "redis" => redis(),
         _ => Vec::new(),
     }
 }
@@ -467,6 +470,103 @@ fn session() -> Vec<Seed> {
             for event in &events {
                 event.encode(&mut bytes);
             }
+            seeds.push(seed(format!("{name}{suffix}"), bytes));
+        }
+    }
+    seeds
+}
+
+/// Exchanges of HTTP, in the format of the body.
+fn http() -> Vec<Seed> {
+    use crate::http::{BAD_DROPPED, MID_STREAM, WITH_CREDENTIALS, WITH_GAP, WITH_LOSS, WITH_RULES};
+    let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    let make = |name: &str, mode: u8, piece: u8, client: &str, target: &str| {
+        let mut bytes = vec![mode, piece];
+        bytes.extend_from_slice(&(client.len() as u16).to_be_bytes());
+        bytes.extend_from_slice(client.as_bytes());
+        bytes.extend_from_slice(target.as_bytes());
+        seed(name, bytes)
+    };
+    let get = "GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
+    let chunked = "PUT /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3;x\r\nabc\r\n0\r\nA: b\r\n\r\n";
+    let expect = "POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello";
+    let upgrade = "GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n\u{1}frames";
+    let login = "POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\nxGET /?csrf=b HTTP/1.1\r\nCookie: a=b\r\n\r\n";
+    let issue = "HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n{\"token\":\"b\"}";
+    vec![
+        make("pipelined", 0, 9, &get.repeat(3), &ok.repeat(3)),
+        make(
+            "chunked",
+            WITH_LOSS,
+            7,
+            &(chunked.to_owned() + get),
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        ),
+        make("rules", WITH_RULES | WITH_GAP, 11, &(chunked.to_owned() + get), ok),
+        make("expect", 0, 16, expect, &("HTTP/1.1 100 Continue\r\n\r\n".to_owned() + ok)),
+        make(
+            "expect-refused",
+            BAD_DROPPED,
+            16,
+            &(expect.to_owned() + get),
+            "HTTP/1.1 417 No\r\nContent-Length: 0\r\n\r\n",
+        ),
+        make("upgrade", 0, 40, upgrade, "HTTP/1.1 101 Switching\r\n\r\n\u{1}frames"),
+        make("upgrade-refused", WITH_LOSS, 40, upgrade, ok),
+        make("connect", 0, 40, "CONNECT a:1 HTTP/1.1\r\n\r\nabc", "HTTP/1.0 200 OK\r\n\r\n"),
+        make("preface", 0, 5, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", ""),
+        make("credentials", WITH_CREDENTIALS, 30, login, &issue.repeat(2)),
+        make(
+            "joined",
+            MID_STREAM | WITH_RULES,
+            10,
+            &format!("rest\r\n{get}\r\n{get}"),
+            "HTTP/1.0 200 OK\r\n\r\nend",
+        ),
+        make("bad", BAD_DROPPED, 10, "GET / HTTP/1.1\r\nA : b\r\n\r\n", "nonsense"),
+        make(
+            "folded",
+            0,
+            3,
+            "GET / HTTP/1.1\nA: b\n c\nContent-Length: 1, 1\n\nx",
+            "HTTP/1.1 204\nA : b\n\n",
+        ),
+    ]
+}
+
+fn redis() -> Vec<Seed> {
+    let scripts: [(&str, &str, &str); 8] = [
+        ("get", "*2\r\n$3\r\nGET\r\n$1\r\na\r\n", "$-1\r\n"),
+        (
+            "pipeline",
+            "*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n*1\r\n$4\r\nPING\r\nDEL a\r\n*1\r\n$8\r\nFLUSHALL\r\n",
+            "+OK\r\n+PONG\r\n:1\r\n",
+        ),
+        (
+            "subscribe",
+            "SUBSCRIBE a b\r\nUNSUBSCRIBE\r\n",
+            "*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nx\r\n",
+        ),
+        ("transaction", "MULTI\r\nSELECT 1\r\nEXEC\r\n", "+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n"),
+        (
+            "resp3",
+            "HELLO 3 AUTH a b\r\nCLIENT REPLY SKIP\r\nGET a\r\n",
+            "%1\r\n+proto\r\n:3\r\n|1\r\n+a\r\n,1.5\r\n>2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\na\r\n~2\r\n#t\r\n_\r\n",
+        ),
+        (
+            "streamed",
+            "EVAL x 1 a\r\n",
+            "*?\r\n$?\r\n;2\r\nab\r\n;0\r\n.\r\n(123\r\n=7\r\ntxt:abc\r\n!3\r\nERR\r\n",
+        ),
+        ("monitor", "MONITOR\r\nQUIT\r\nGET a\r\n", "+OK\r\n+1.5 [0 a] \"x\"\r\n-MOVED 1 a:1\r\n"),
+        ("keys", "*4\r\n$4\r\nMGET\r\n$1\r\na\r\n$6\r\nsecret\r\n$1\r\nb\r\nEVAL x 1 a\r\n", "*0\r\n"),
+    ];
+    let mut seeds = Vec::new();
+    for (name, requests, replies) in scripts {
+        // Rounded up, so that the client's part ends where it should.
+        let share = (requests.len() * 256).div_ceil(requests.len() + replies.len()).min(255) as u8;
+        for (suffix, flags) in [("", 0), ("-joined", JOINED), ("-options", OPTIONS)] {
+            let bytes = [&[flags, 7, share], requests.as_bytes(), replies.as_bytes()].concat();
             seeds.push(seed(format!("{name}{suffix}"), bytes));
         }
     }

@@ -129,3 +129,13 @@ fn transfers() {
 fn session() {
     run_target("session");
 }
+
+#[test]
+fn http() {
+    run_target("http");
+}
+
+#[test]
+fn redis() {
+    run_target("redis");
+}

@@ -154,6 +154,20 @@ fn address(number: u32, online: Endpoint) -> std::net::IpAddr {
     }
 }
 
+/// The number of the client at `addr`.
+pub fn number_of(addr: std::net::IpAddr) -> Option<u32> {
+    match addr {
+        std::net::IpAddr::V4(v4) => match v4.octets() {
+            [10, 1, high, low] => Some(u32::from(high) << 8 | u32::from(low)),
+            _ => None,
+        },
+        std::net::IpAddr::V6(v6) => match v6.segments() {
+            [0xfd00, 0, 0, 1, 0, 0, high, low] => Some(u32::from(high) << 16 | u32::from(low)),
+            _ => None,
+        },
+    }
+}
+
 impl Script<'_> {
     fn play(&mut self, number: u32, greeting: u32, profile: &Profile) -> Ending {
         let round_trip = self.round_trip;

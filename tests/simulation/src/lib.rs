@@ -9,6 +9,7 @@ pub mod captures;
 pub mod client;
 pub mod intercept;
 pub mod network;
+pub mod plugin;
 pub mod profile;
 pub mod request;
 pub mod rng;
@@ -44,10 +45,11 @@ pub fn run(seed: u64, keep: Keep) -> Outcome {
     let ended: Vec<String> =
         counters.sessions_ended.iter().map(|(reason, n)| format!("{} {n}", reason.name())).collect();
     let summary = format!(
-        "{} clients, {:?}, {:.3} s simulated; {} requests, {} acknowledged, given up: [{}]; sessions ended: [{}]; {} packets \
+        "{} clients, {:?}, {:?}, {:.3} s simulated; {} requests, {} acknowledged, given up: [{}]; sessions ended: [{}]; {} packets \
          sent, {} again, {} reconnects",
         world.clients.len(),
         world.profile.servers,
+        world.profile.plan,
         world.now() as f64 / 1e9,
         counters.requests_captured,
         counters.requests_acknowledged,

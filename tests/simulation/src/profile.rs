@@ -1,6 +1,8 @@
 //! What a seed stands for: how many clients, which servers, what the networks and the capture do to packets.
 
+use crate::plugin::Plan;
 use crate::rng::Rng;
+use std::sync::Arc;
 use tcpcopy_engine::time::Duration;
 
 /// What one leg of the network does to packets. Chances are per mille.
@@ -81,7 +83,7 @@ pub enum ServerKind {
 }
 
 /// How captured packets fare before the engine sees them. Chances are per mille, for each client segment.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CaptureFaults {
     /// Never captured, although they arrived.
     pub gap: u64,
@@ -126,6 +128,8 @@ pub struct Profile {
     pub pace: Option<Duration>,
     /// Response lengths of the target differ from the online server's.
     pub drifts: bool,
+    /// What the plugin does that serves the sessions, if one does.
+    pub plan: Option<Arc<Plan>>,
 }
 
 impl Profile {
@@ -134,7 +138,9 @@ impl Profile {
         let crowd = seed % 10 == 7;
         let quality = rng.pick(&[Quality::Perfect, Quality::Usual, Quality::Usual, Quality::Rough]);
         let exact = rng.chance(400);
-        let servers = (0..rng.between(1, 3)).map(|_| server(rng)).collect();
+        let servers: Vec<ServerKind> = (0..rng.between(1, 3)).map(|_| server(rng)).collect();
+        // Chance of its own: seeds that differ in nothing else are the same with and without a plugin.
+        let plan = (seed % 3 == 1).then(|| Arc::new(Plan::new(&mut Rng::new(!seed), &servers)));
         let few = rng.magnitude(1, 60) as u32;
         let bulky = !crowd && rng.chance(250);
         Self {
@@ -157,6 +163,7 @@ impl Profile {
             vanishing: rng.pick(&[0, 0, 150]),
             pace: rng.chance(250).then(|| Duration::from_micros(rng.magnitude(1, 60_000))),
             drifts: rng.chance(350),
+            plan,
         }
     }
 }

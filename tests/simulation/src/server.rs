@@ -24,6 +24,8 @@ pub struct Connection {
     pub unread: usize,
     /// When its SYN came, in microseconds of the run.
     pub opened_at: u64,
+    /// Requests that came while an earlier one was not answered yet: which, and the oldest of those.
+    pub overlaps: Vec<(u32, u32)>,
 }
 
 /// The server's end of one flow.
@@ -62,6 +64,12 @@ pub struct ServerOptions {
 struct Application {
     /// Bytes read and parsed.
     parsed: usize,
+    /// Where the request begins whose header was read last.
+    last_header: Option<usize>,
+    /// Requests read and not answered, and how many bytes of their answers are not written.
+    unanswered: VecDeque<(u32, u64)>,
+    /// Bytes of the greeting to be written.
+    greeting: u64,
     /// Response bytes to be written, and when the next request may be answered.
     owed: u64,
     /// Requests answered.
@@ -181,6 +189,7 @@ impl Server {
         if let (ServerKind::Greets(len), false) = (self.kind, app.greeted) {
             app.greeted = true;
             app.owed += u64::from(len);
+            app.greeting = u64::from(len);
             done = true;
         }
         done |= app.read(self.kind, socket, connection, now);
@@ -227,12 +236,13 @@ impl Application {
             if !matches!(taken, Ok(1..)) {
                 break;
             }
-            self.parse(kind, &connection.read, now);
+            self.parse(kind, connection, now);
         }
         connection.read.len() > before
     }
 
-    fn parse(&mut self, kind: ServerKind, read: &[u8], now: u64) {
+    fn parse(&mut self, kind: ServerKind, connection: &mut Connection, now: u64) {
+        let read = connection.read.as_slice();
         while kind != ServerKind::Sink
             && !self.confused
             && !self.closing
@@ -243,9 +253,15 @@ impl Application {
                 self.confused = true;
                 return;
             };
+            if self.last_header.replace(self.parsed) != Some(self.parsed)
+                && let Some((oldest, _)) = self.unanswered.front()
+            {
+                connection.overlaps.push((header.number, *oldest));
+            }
             if read.len() < self.parsed + header.len as usize {
                 return;
             }
+            self.unanswered.push_back((header.number, u64::from(header.response)));
             self.parsed += header.len as usize;
             self.served += 1;
             match kind {
@@ -271,12 +287,30 @@ impl Application {
                 (len, len)
             });
             match written {
-                Ok(len @ 1..) => self.owed -= len as u64,
+                Ok(len @ 1..) => {
+                    self.owed -= len as u64;
+                    self.note_written(len as u64);
+                }
                 _ => break,
             }
             done = true;
         }
         done
+    }
+
+    fn note_written(&mut self, mut len: u64) {
+        let greeted = self.greeting.min(len);
+        self.greeting -= greeted;
+        len -= greeted;
+        while let Some((_, left)) = self.unanswered.front_mut() {
+            let written = (*left).min(len);
+            *left -= written;
+            len -= written;
+            if *left > 0 {
+                return;
+            }
+            self.unanswered.pop_front();
+        }
     }
 
     fn close(&mut self, kind: ServerKind, socket: &mut Socket<'_>, connection: &mut Connection) -> bool {

@@ -1,13 +1,15 @@
 //! One run: clients, engine, networks and servers, with time that jumps to whatever happens next.
 
-use crate::client::{CapturedPacket, Client};
+use crate::client::{self, CapturedPacket, Client};
 use crate::intercept::{self, Reply};
 use crate::network::Network;
+use crate::plugin::{self, Framed, SharedNotes};
 use crate::profile::{Profile, ServerKind};
 use crate::rng::Rng;
 use crate::server::{Admission, Server, ServerOptions};
 use crate::trace::{Keep, Trace};
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
+use std::sync::Arc;
 use tcpcopy_engine::batch::PacketBatch;
 use tcpcopy_engine::config::Pace;
 use tcpcopy_engine::counters::Counters;
@@ -87,7 +89,12 @@ pub struct World {
     now: u64,
     batch: PacketBatch,
     route_changes: Vec<RouteChange>,
-    routes: HashSet<FlowKey>,
+    /// Routes wanted, and how many payload bytes of each packet.
+    routes: HashMap<FlowKey, u32>,
+    /// What the plugin noted.
+    pub notes: SharedNotes,
+    /// Since when events gather for the plugin.
+    gathering: Option<u64>,
     outgoing: Network,
     replies: Network,
     rng: Rng,
@@ -114,7 +121,16 @@ impl World {
         if let Some(pace) = profile.pace {
             config.pace = Pace::Fixed(pace);
         }
-        let engine = Engine::new(config, Box::new(TransparentFactory::default()), Instant::ZERO);
+        let mut engine = Engine::new(config, Box::new(TransparentFactory::default()), Instant::ZERO);
+        let notes = SharedNotes::default();
+        if let Some(plan) = &profile.plan {
+            let runner = Framed::new(Arc::clone(plan), Arc::clone(&notes), |opening| {
+                let server = usize::from(opening.target.port.checked_sub(FIRST_PORT)? / 2);
+                Some((server, client::number_of(opening.client.addr)?))
+            });
+            let ports = (0..2 * profile.servers.len() as u16).map(|n| FIRST_PORT + n).collect();
+            engine.add_plugin(Box::new(runner), ports, plan.policy);
+        }
         let mut clients_rng = rng.fork();
         let clients: Vec<Client> = (0..profile.clients)
             .map(|number| {
@@ -144,7 +160,9 @@ impl World {
             now: 0,
             batch: PacketBatch::new(),
             route_changes: Vec::new(),
-            routes: HashSet::new(),
+            routes: HashMap::new(),
+            notes,
+            gathering: None,
             rng,
         };
         for number in 0..world.clients.len() {
@@ -175,6 +193,18 @@ impl World {
         let mut at_once = 0;
         let mut captures_left = self.events.len();
         loop {
+            let event_at = self.events.peek().map(|due| due.at);
+            if self.gathers(event_at)
+                && let Some(due) = self.events.pop()
+            {
+                self.now = self.now.max(due.at);
+                captures_left -= usize::from(matches!(due.event, Event::Captured(_)));
+                self.happen(due.event);
+                continue;
+            }
+            if self.gathering.take().is_some() {
+                self.flush();
+            }
             let deadline = self.engine.next_deadline().map(Instant::as_nanos);
             let event_at = self.events.peek().map(|due| due.at);
             if captures_left == 0 && deadline.is_none() && self.engine.counters().sessions_live == 0 {
@@ -197,6 +227,10 @@ impl World {
             } else {
                 self.engine.handle_timeout(Instant::from_nanos(self.now));
             }
+            if self.profile.plan.as_ref().is_some_and(|plan| plan.gather > 0) {
+                self.gathering = Some(self.now);
+                continue;
+            }
             self.flush();
             if let Err(imbalance) = self.engine.counters().check() {
                 self.violations.push(format!("at {} ns: {imbalance}", self.now));
@@ -204,6 +238,14 @@ impl World {
             }
         }
         self.check_end();
+    }
+
+    /// Whether what comes next, at `event_at`, is still part of the engine's turn.
+    fn gathers(&self, event_at: Option<u64>) -> bool {
+        match (self.gathering, &self.profile.plan, event_at) {
+            (Some(since), Some(plan), Some(at)) => at <= since + plan.gather,
+            _ => false,
+        }
     }
 
     fn happen(&mut self, event: Event) {
@@ -221,7 +263,7 @@ impl World {
             }
             Event::ToServer(packet) => self.deliver(&packet),
             Event::Returned(flow, reply) => {
-                if self.routes.contains(&flow) {
+                if self.routes.contains_key(&flow) {
                     self.trace.packet(self.now, "reply", &reply.headers, reply.wire_len);
                     self.engine.handle_reply(&reply.headers, reply.wire_len, now);
                 } else {
@@ -240,6 +282,7 @@ impl World {
     /// Takes out of the engine what it wants to send.
     fn flush(&mut self) {
         let now = Instant::from_nanos(self.now);
+        self.engine.run_plugins(now);
         loop {
             self.take_routes();
             let limited = self.engine.poll_transmit(&mut self.batch, 64, now);
@@ -260,8 +303,10 @@ impl World {
         self.engine.take_route_changes(&mut self.route_changes);
         for change in self.route_changes.drain(..) {
             let (ok, flow) = match change {
-                RouteChange::Add { flow, .. } => (self.routes.insert(flow), flow),
-                RouteChange::Remove { flow } => (self.routes.remove(&flow), flow),
+                RouteChange::Add { flow, body_limit } => {
+                    (self.routes.insert(flow, body_limit) != Some(body_limit), flow)
+                }
+                RouteChange::Remove { flow } => (self.routes.remove(&flow).is_some(), flow),
             };
             if !ok {
                 self.violations.push(format!("route of {flow}: {change:?} twice"));
@@ -349,7 +394,8 @@ impl World {
             server.scheduled = Some(at);
             self.schedule(at * 1000, Event::RunServer(number));
         }
-        for reply in intercept::replies(&packets, self.profile.merge, &mut self.rng) {
+        let body_limit = self.routes.get(&flow).copied().unwrap_or(0);
+        for reply in intercept::replies(&packets, body_limit, self.profile.merge, &mut self.rng) {
             let arrivals = self.replies.send(flow, self.now);
             let flags = reply_flags(&reply);
             self.note_loss(flow, flags, arrivals);
@@ -363,6 +409,7 @@ impl World {
 
     /// Nothing may be left when everything is over.
     fn check_end(&mut self) {
+        self.violations.append(&mut plugin::lock(&self.notes).violations);
         let counters = *self.engine.counters();
         let left = [
             ("sessions", counters.sessions_live),

@@ -8,7 +8,7 @@ use tcpcopy_simulation::rng::Rng;
 use tcpcopy_simulation::run;
 use tcpcopy_simulation::server::Connection;
 use tcpcopy_simulation::trace::Keep;
-use tcpcopy_simulation::verdict::Delivered;
+use tcpcopy_simulation::verdict::{Delivered, Expected};
 
 /// Last packets shown of a failing seed; all of them are a command away.
 const PACKETS_SHOWN: usize = 200;
@@ -78,7 +78,7 @@ fn read(client: &Client, numbers: &[usize]) -> Connection {
 #[test]
 fn the_verdict_finds_repeats_disorder_and_strange_bytes() {
     let client = client();
-    let of = |connections: &[Connection]| Delivered::of(&client, connections);
+    let of = |connections: &[Connection]| Delivered::of(&client, connections, Expected::default());
     let good = of(&[read(&client, &[0, 1]), read(&client, &[3, 4])]).expect("nothing is wrong");
     assert!(good.complete.iter().eq(&[0, 1, 3, 4]) && good.partial.is_empty());
 

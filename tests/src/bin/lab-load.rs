@@ -41,6 +41,9 @@ struct Args {
     /// Milliseconds between a round of replies and the next requests
     #[arg(long, default_value_t = 0)]
     pause: u64,
+    /// A command that each connection begins with, such as "AUTH secret"; may be given several times
+    #[arg(long)]
+    greeting: Vec<String>,
     /// Beginning of each key
     #[arg(long, default_value = "load")]
     prefix: String,
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
         },
         reuse: if args.reconnect { Connections::PerRequest } else { Connections::Kept },
         pause: std::time::Duration::from_millis(args.pause),
+        greeting: args.greeting,
         prefix: args.prefix,
     };
     let start = std::time::Instant::now();

@@ -4,6 +4,10 @@
 //! ([`PluginRunner`]). What actions mean to a session is decided in [`crate::protocol`]; how a plugin is called is the host's
 //! business. The words are those of the WIT package, item by item.
 
+mod hub;
+
+pub(crate) use hub::{Hub, Place};
+
 use crate::flow::Endpoint;
 use crate::protocol::{ClientEnd, Origin};
 

@@ -1,8 +1,9 @@
 //! What a protocol may do to its session.
 
 use super::ClientEnd;
-use super::outbox::{Entry, KEPT_CAPACITY, Outbox, STAGED_BASE, slices_between};
+use super::outbox::{Entry, Gate, KEPT_CAPACITY, Outbox, STAGED_BASE, slices_between};
 use crate::counters::{Counters, EndReason};
+use crate::plugin::Hub;
 use crate::tcp::Connection;
 use crate::tcp::sender::Boundary;
 use crate::time::{Duration, Instant};
@@ -14,6 +15,7 @@ pub struct Exchange<'a> {
     pub(crate) outbox: &'a mut Outbox,
     pub(crate) connection: Option<&'a mut Connection>,
     pub(crate) counters: &'a mut Counters,
+    pub(crate) hub: &'a mut Hub,
     pub(crate) now: Instant,
 }
 
@@ -31,6 +33,11 @@ impl Exchange<'_> {
     /// Offset in the captured stream after the last byte captured.
     pub fn captured_end(&self) -> u64 {
         self.outbox.decided + self.outbox.pending.len() as u64
+    }
+
+    /// Offset in the captured stream of the first pending byte.
+    pub(super) const fn decided(&self) -> u64 {
+        self.outbox.decided
     }
 
     /// Response bytes received in order on the present connection.
@@ -101,7 +108,7 @@ impl Exchange<'_> {
             match (forward, void) {
                 (Some(boundary), Some(None)) => {
                     let boundary = if piece == left { boundary } else { Boundary::Pushed };
-                    self.place(index - 1, piece, boundary);
+                    self.place(index - 1, Source::Pending(piece), boundary);
                 }
                 (_, Some(Some(reason))) => self.uncount(index - 1, reason),
                 _ => {}
@@ -115,11 +122,123 @@ impl Exchange<'_> {
         }
     }
 
-    fn place(&mut self, index: usize, len: usize, boundary: Boundary) {
+    /// Sends `bytes` that the protocol has made as part of the request that begins at `start`, or as part of none; what belongs
+    /// to none is gone with the connection, and goes out before the protocol is ready too.
+    pub(super) fn send(&mut self, start: Option<u64>, bytes: &[u8], boundary: Boundary) {
+        if bytes.is_empty() {
+            return;
+        }
+        if let Some(start) = start {
+            let Some(index) = self.index_of(start) else { return };
+            match self.outbox.entries[index].void {
+                None => self.place(index, Source::Own(bytes), boundary),
+                Some(reason) => self.uncount(index, reason),
+            }
+            return;
+        }
         let outbox = &mut *self.outbox;
-        let (a, b) = outbox.pending.as_slices();
-        let pieces = slices_between(a, b, 0, len);
-        let staged_before = !outbox.staged.is_empty();
+        let may_pass = outbox.gate == Gate::Closed || outbox.staged.is_empty();
+        match self.connection.as_deref_mut().filter(|c| may_pass && c.accepts_data()) {
+            Some(connection) => connection.push(bytes, boundary),
+            None if outbox.gate == Gate::Open => {
+                outbox.staged.extend(bytes);
+                if boundary == Boundary::Pushed {
+                    outbox.staged_boundaries.push_back(STAGED_BASE + outbox.staged.len() as u64);
+                }
+            }
+            // Meant for a connection that is gone.
+            None => {}
+        }
+    }
+
+    /// The request that begins at `start` of the captured stream.
+    fn index_of(&self, start: u64) -> Option<usize> {
+        let after = self.outbox.entry_after(start);
+        after.checked_sub(1).filter(|index| self.outbox.entries[*index].start == start)
+    }
+
+    /// Whether the request that begins at `start` was given up, or is long past.
+    pub(super) fn is_given_up(&self, start: u64) -> bool {
+        self.index_of(start).is_none_or(|index| self.outbox.entries[index].void.is_some())
+    }
+
+    /// Whether the request that begins at `start` is still to be delivered.
+    pub(super) fn is_open(&self, start: u64) -> bool {
+        self.index_of(start).is_some_and(|index| self.outbox.entries[index].is_open())
+    }
+
+    /// No answer will come for the request that begins at `start`.
+    pub(super) fn expect_no_answer(&mut self, start: u64) {
+        let Some((placed, _)) = self.index_of(start).and_then(|index| self.outbox.entries[index].placed)
+        else {
+            return;
+        };
+        if let Some(at) = self.outbox.awaiting.iter().rposition(|awaiting| *awaiting == placed) {
+            self.outbox.awaiting.remove(at);
+        }
+    }
+
+    /// Whether requests may go to the connection.
+    pub(super) const fn gate(&self) -> Gate {
+        self.outbox.gate
+    }
+
+    /// Forgets that requests begin from `start` on, of which nothing was decided: they will begin again. Returns whether no other
+    /// request begins there.
+    pub(super) fn forget_undecided(&mut self, start: u64) -> bool {
+        while self
+            .outbox
+            .entries
+            .back()
+            .is_some_and(|e| e.start >= start && e.placed.is_none() && e.is_open())
+        {
+            self.outbox.entries.pop_back();
+            self.outbox.open -= 1;
+            self.counters.requests_captured -= 1;
+            self.counters.requests_waiting -= 1;
+        }
+        self.outbox.unsent_from = self.outbox.unsent_from.min(self.outbox.entries.len());
+        self.outbox.entries.back().is_none_or(|e| e.start < start)
+    }
+
+    /// Gives up requests of which something was forwarded, as far as they are not acknowledged, and asks for a new connection.
+    pub(super) fn break_connection(&mut self, reason: EndReason) {
+        for entry in &mut self.outbox.entries {
+            if entry.placed.is_some() && entry.is_open() {
+                entry.void = Some(reason);
+                self.outbox.open -= 1;
+                self.counters.requests_waiting -= 1;
+                self.counters.requests_given_up.add(reason, 1);
+            }
+        }
+        self.outbox.breaking = Some((0, reason));
+    }
+
+    /// Asks that what follows goes to a new connection.
+    pub(super) const fn reconnect(&mut self) {
+        self.outbox.reconnect = true;
+    }
+
+    /// Lets requests go to the connection, or not.
+    pub(super) const fn set_gate(&mut self, gate: Gate) {
+        self.outbox.gate = gate;
+    }
+
+    /// The protocol's inputs are to be asked for anew.
+    pub(super) const fn note_inputs_changed(&mut self) {
+        self.outbox.inputs_changed = true;
+    }
+
+    fn place(&mut self, index: usize, source: Source<'_>, boundary: Boundary) {
+        let outbox = &mut *self.outbox;
+        let (len, pieces) = match source {
+            Source::Pending(len) => {
+                let (a, b) = outbox.pending.as_slices();
+                (len, slices_between(a, b, 0, len))
+            }
+            Source::Own(bytes) => (bytes.len(), [&[][..], bytes]),
+        };
+        let staged_before = !outbox.staged.is_empty() || outbox.gate == Gate::Closed;
         // The rest of a request that began on this connection belongs nowhere else, even when the target has closed it.
         let continues = outbox.entries[index].placed.is_some_and(|(start, _)| start < STAGED_BASE);
         let takes = |c: &&mut Connection| c.accepts_data() || (continues && !c.sender().is_closing());
@@ -161,7 +280,7 @@ impl Exchange<'_> {
             if done {
                 self.counters.requests_acknowledged -= 1;
             } else {
-                self.counters.requests_given_up.take_back(EndReason::Protocol, 1);
+                self.counters.requests_given_up.take_back(EndReason::Filtered, 1);
             }
             self.counters.requests_waiting += 1;
             outbox.open += 1;
@@ -210,9 +329,12 @@ impl Exchange<'_> {
         let was_open = entry.is_open();
         entry.void = Some(reason);
         if let (None, Some((start, _))) = (self.outbox.breaking, entry.placed) {
-            self.outbox.breaking = Some(start);
+            self.outbox.breaking = Some((start, reason));
         }
-        if entry.done {
+        if std::mem::take(&mut entry.left_out) {
+            self.counters.requests_given_up.take_back(EndReason::Filtered, 1);
+            self.counters.requests_given_up.add(reason, 1);
+        } else if entry.done {
             self.uncount(self.outbox.entries.len() - 1, reason);
         } else if was_open {
             self.outbox.open -= 1;
@@ -235,4 +357,13 @@ impl Exchange<'_> {
     pub const fn set_timer(&mut self, at: Option<Instant>) {
         self.outbox.timer = at;
     }
+}
+
+/// Where bytes come from that are sent.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    /// So many pending ones.
+    Pending(usize),
+    /// The protocol.
+    Own(&'a [u8]),
 }

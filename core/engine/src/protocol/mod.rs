@@ -6,13 +6,16 @@
 
 mod exchange;
 mod outbox;
+mod plugin;
 mod transparent;
 
 pub use exchange::Exchange;
-pub use outbox::Outbox;
+pub use outbox::{Gate, Outbox};
+pub(crate) use plugin::PluginProtocol;
 pub use transparent::{Transparent, TransparentFactory, WaitPolicy};
 
 use crate::counters::EndReason;
+use crate::plugin::{Opening, Output, Place, SessionId, Without};
 use crate::stream::SegmentInfo;
 use std::fmt::Debug;
 
@@ -51,7 +54,8 @@ pub enum Bodies {
 /// All methods are called with the exchange of that session, and in the order in which things happened. Bytes that a method
 /// does not decide about stay pending.
 pub trait Protocol: Send + Debug {
-    /// Whether `intercept` has to return bodies for this session. Asked when a connection to the target is opened.
+    /// Whether `intercept` has to return bodies for this session. Asked when a connection to the target is opened, and when the
+    /// protocol has said that its inputs have changed.
     fn bodies(&self) -> Bodies {
         Bodies::NotNeeded
     }
@@ -62,6 +66,27 @@ pub trait Protocol: Send + Debug {
 
     /// Response bytes arrived in order.
     fn on_response(&mut self, response: ResponseBytes<'_>, exchange: &mut Exchange<'_>);
+
+    /// The target closed its side, after the response bytes so far.
+    fn on_response_end(&mut self, exchange: &mut Exchange<'_>) {
+        let _ = exchange;
+    }
+
+    /// Whether [`Protocol::on_reference`] is wanted.
+    fn wants_references(&self) -> bool {
+        false
+    }
+
+    /// Bytes of the online server, captured at `at` nanoseconds of the Unix epoch, each once, in order; none at all where some
+    /// are missing.
+    fn on_reference(&mut self, bytes: &[u8], at: u64, exchange: &mut Exchange<'_>) {
+        let _ = (bytes, at, exchange);
+    }
+
+    /// A connection to the target is established.
+    fn on_connected(&mut self, exchange: &mut Exchange<'_>) {
+        let _ = exchange;
+    }
 
     /// The target acknowledged request bytes.
     fn on_acknowledged(&mut self, exchange: &mut Exchange<'_>) {
@@ -87,6 +112,54 @@ pub trait Protocol: Send + Debug {
 
     /// The moment asked for with [`Exchange::set_timer`] has come.
     fn on_timer(&mut self, exchange: &mut Exchange<'_>);
+
+    /// The session is over. Nothing is called any more.
+    fn on_end(&mut self, exchange: &mut Exchange<'_>) {
+        let _ = exchange;
+    }
+
+    /// Bytes of memory that the protocol holds for the session, roughly.
+    fn held_bytes(&self) -> usize {
+        0
+    }
+
+    /// Whether events wait in the queue of a plugin. Until they are answered, nothing about the session's connection is settled: the
+    /// answers may belong to what happened before.
+    fn waits_for_plugin(&self) -> bool {
+        false
+    }
+
+    /// The plugin was called with all that was queued for the session, and answers with `outputs`, whose spans refer to `bytes`.
+    fn on_plugin_run(
+        &mut self,
+        outputs: &mut dyn Iterator<Item = Output>,
+        bytes: &[u8],
+        exchange: &mut Exchange<'_>,
+    ) {
+        let _ = (outputs, bytes, exchange);
+    }
+
+    /// Where events of the session go, if to a plugin.
+    fn plugin_place(&self) -> Option<PluginPlace> {
+        None
+    }
+
+    /// The plugin's instance failed in another session: the session is joined again, on a new connection.
+    fn rejoin(&mut self, exchange: &mut Exchange<'_>) {
+        let _ = exchange;
+    }
+
+    /// The plugin is used no more.
+    fn go_without(&mut self, without: Without, exchange: &mut Exchange<'_>) {
+        let _ = (without, exchange);
+    }
+}
+
+/// Where a session's events go, and under which number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PluginPlace {
+    pub(crate) place: Place,
+    pub(crate) session: SessionId,
 }
 
 /// Makes a [`Protocol`] for each session.

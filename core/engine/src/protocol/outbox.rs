@@ -33,6 +33,16 @@ impl Entry {
     }
 }
 
+/// Whether requests may go to a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Gate {
+    /// They may.
+    #[default]
+    Open,
+    /// Not before the protocol is ready.
+    Closed,
+}
+
 /// The request bytes of a session between capture and acknowledgement, and the requests that they belong to.
 #[derive(Debug, Default)]
 pub struct Outbox {
@@ -52,8 +62,14 @@ pub struct Outbox {
     pub(super) awaiting: VecDeque<u64>,
     pub(super) timer: Option<Instant>,
     pub(super) closing: Option<ClientEnd>,
-    /// Where the request begins that was given up with bytes of it forwarded.
-    pub(super) breaking: Option<u64>,
+    /// Where, in the connection's stream, the request begins that was given up with bytes of it forwarded, and why it was.
+    pub(super) breaking: Option<(u64, EndReason)>,
+    /// The protocol wants what follows on a new connection.
+    pub(super) reconnect: bool,
+    /// The protocol has not prepared the connection for requests yet.
+    pub(super) gate: Gate,
+    /// The protocol wants other inputs than before.
+    pub(super) inputs_changed: bool,
     pub(super) given_up: Option<EndReason>,
 }
 
@@ -110,8 +126,40 @@ impl Outbox {
     }
 
     /// Takes the protocol's wish for a fresh connection.
-    pub const fn take_breaking(&mut self) -> Option<u64> {
+    pub const fn take_breaking(&mut self) -> Option<(u64, EndReason)> {
         self.breaking.take()
+    }
+
+    /// Takes the protocol's wish that what follows goes to a new connection.
+    pub const fn take_reconnect(&mut self) -> bool {
+        std::mem::replace(&mut self.reconnect, false)
+    }
+
+    /// Takes note that the protocol wants other inputs than before.
+    pub const fn take_inputs_changed(&mut self) -> bool {
+        std::mem::replace(&mut self.inputs_changed, false)
+    }
+
+    /// Whether the protocol needs a connection before it can decide about what is pending.
+    pub fn needs_preparation(&self) -> bool {
+        self.gate == Gate::Closed && !self.pending.is_empty()
+    }
+
+    /// Whether requests may go to a connection.
+    pub const fn gate(&self) -> Gate {
+        self.gate
+    }
+
+    /// The last `len` pending bytes, in two pieces because the queue is a ring.
+    pub(super) fn last_pending(&self, len: usize) -> [&[u8]; 2] {
+        let (a, b) = self.pending.as_slices();
+        let skip = self.pending.len() - len;
+        [&a[skip.min(a.len())..], &b[skip.saturating_sub(a.len())..]]
+    }
+
+    /// Whether the protocol has decided to give the session up.
+    pub(super) const fn is_given_up(&self) -> bool {
+        self.given_up.is_some()
     }
 
     /// Takes the protocol's decision to give the session up.
@@ -141,7 +189,7 @@ impl Outbox {
 
     /// Moves staged bytes to a connection that takes them.
     pub fn unstage(&mut self, connection: &mut Connection) {
-        if self.staged.is_empty() {
+        if self.staged.is_empty() || self.gate == Gate::Closed {
             return;
         }
         let base = connection.sender().end();
@@ -213,7 +261,7 @@ impl Outbox {
                     counters.requests_acknowledged += 1;
                 } else {
                     entry.left_out = true;
-                    counters.requests_given_up.add(EndReason::Protocol, 1);
+                    counters.requests_given_up.add(EndReason::Filtered, 1);
                 }
                 self.open -= 1;
                 counters.requests_waiting -= 1;
@@ -236,14 +284,21 @@ impl Outbox {
         counters: &mut Counters,
     ) {
         self.settle(connection, counters);
-        let keep_from = self.entries.iter().position(|e| {
-            let is_untouched = |(start, _)| start >= STAGED_BASE || connection.is_untouched(start);
-            e.is_open() && e.placed.is_none_or(is_untouched)
-        });
-        let first_kept = keep_from.unwrap_or(self.entries.len());
+        let is_touched = |e: &Entry| {
+            e.placed.is_some_and(|(start, _)| start < STAGED_BASE && !connection.is_untouched(start))
+        };
+        let first_kept = self.entries.iter().rposition(is_touched).map_or(0, |last| last + 1);
         let mut unsent_from = None;
         for (i, entry) in self.entries.iter_mut().enumerate() {
-            if i < first_kept {
+            if i < first_kept && entry.placed.is_none() && entry.void.is_none() {
+                // Left out between requests that went to the connection.
+                if entry.is_open() {
+                    entry.left_out = true;
+                    self.open -= 1;
+                    counters.requests_waiting -= 1;
+                    counters.requests_given_up.add(EndReason::Filtered, 1);
+                }
+            } else if i < first_kept {
                 if entry.is_open() {
                     self.open -= 1;
                     counters.requests_waiting -= 1;

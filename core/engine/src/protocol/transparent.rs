@@ -104,6 +104,19 @@ impl Transparent {
         }
     }
 
+    /// The protocol of a session that goes on without its plugin, and whose client has read `acknowledged` response bytes.
+    pub(super) fn taking_over(policy: WaitPolicy, acknowledged: u64, exchange: &Exchange<'_>) -> Self {
+        Self {
+            last_acknowledged: acknowledged,
+            released_acknowledged: acknowledged,
+            released: true,
+            received_at_release: exchange.received(),
+            drift: exchange.received() as i64 - acknowledged as i64,
+            pushed: true,
+            ..Self::new(policy)
+        }
+    }
+
     fn quiet(exchange: &Exchange<'_>) -> Duration {
         exchange.round_trip().map_or(QUIET_MAX, |rtt| (rtt * 2).clamp(QUIET_MIN, QUIET_MAX))
     }

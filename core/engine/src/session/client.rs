@@ -36,6 +36,8 @@ pub(super) struct Client {
     assembler: Assembler,
     pub(super) offer: Offer,
     ack_base: Option<SeqNumber>,
+    /// The first number of the online server's stream, as its SYN-ACK told it.
+    reference_base: Option<SeqNumber>,
     acknowledged: u64,
     window: u32,
     syn_at: Option<Instant>,
@@ -94,6 +96,7 @@ impl Client {
             assembler: Assembler::default(),
             offer,
             ack_base: None,
+            reference_base: None,
             acknowledged: 0,
             window: MIN_WINDOW,
             syn_at,
@@ -151,6 +154,19 @@ impl Client {
     /// The SYN came again: the round trip can't be told from the handshake any more.
     pub(super) const fn syn_repeated(&mut self) {
         self.syn_at = None;
+    }
+
+    /// Where, in the stream that the client acknowledges, the payload of the online server's `segment` lies. Not known while
+    /// nothing tells where that stream begins. `next` is the offset expected next.
+    pub(super) fn reference_offset(&mut self, segment: &TcpSegment<'_>, next: u64) -> Option<i64> {
+        if segment.flags.contains(TcpFlags::SYN) {
+            // The client's acknowledgement of it says the same; this one may come before that.
+            self.reference_base.get_or_insert(segment.seq + 1);
+            return None;
+        }
+        let base = self.reference_base.or(self.ack_base)?;
+        let offset = segment.seq.unwrap(base + next as u32, next);
+        (segment.payload_len > 0 && offset.abs_diff(next as i64) <= u64::from(MAX_WINDOW)).then_some(offset)
     }
 
     /// Takes a segment that is no SYN; payload of a SYN (fast open) comes here too, with `first` as its offset.

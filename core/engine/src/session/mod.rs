@@ -9,7 +9,8 @@ mod target;
 use crate::batch::PacketBatch;
 use crate::counters::EndReason;
 use crate::flow::{Endpoint, FlowKey};
-use crate::protocol::{ClientEnd, Exchange, Origin, Outbox, Protocol};
+use crate::plugin::{Opening, Output, SessionId, Without};
+use crate::protocol::{ClientEnd, Exchange, Origin, Outbox, PluginPlace, PluginProtocol, Protocol};
 use crate::seq::SeqNumber;
 use crate::shared::Shared;
 use crate::stream::{Arrival, Assembler, SegmentInfo};
@@ -22,6 +23,8 @@ use std::collections::VecDeque;
 
 /// How long missing client bytes are waited for: a real client that lost them sends them again well within.
 const GAP_PATIENCE: Duration = Duration::from_secs(3);
+/// Bytes of the online server kept at most because some before them are missing.
+const MAX_REFERENCE_EARLY: usize = 1 << 20;
 /// Segments that one session sends in one go, so that a large upload does not make the others wait.
 const SEGMENTS_PER_TURN: usize = 64;
 /// What a session costs beside the bytes it holds, roughly: itself, its protocol, its places in the tables.
@@ -73,6 +76,12 @@ pub(crate) struct Session {
     connection: Option<Connection>,
     /// The response of that connection, put in order, when the protocol asked for bodies.
     response: Assembler,
+    /// What the online server sent, put in order, for protocols that want it.
+    reference: Assembler,
+    /// Since when bytes of it are missing.
+    reference_gap_since: Option<Instant>,
+    /// The connection broke, and why; it is settled once the plugin has answered what came before.
+    lost: Option<Lost>,
     /// The connection before, while it ends.
     former: Option<Connection>,
     established: bool,
@@ -91,6 +100,8 @@ pub(crate) struct Session {
     last_client: Instant,
     /// Capture time of a request that went on without waiting, until its packet is made.
     fresh_at: u64,
+    /// Capture time of the last segment with new bytes.
+    last_captured_at: u64,
     ended: Option<EndReason>,
     /// Whether any request byte was captured.
     seen_request: bool,
@@ -129,6 +140,9 @@ impl Session {
             client,
             protocol: shared.factory.create(origin),
             outbox: Outbox::with_capacity(shared.config.session_buffer),
+            reference: Assembler::default(),
+            reference_gap_since: None,
+            lost: None,
             connection: None,
             response: Assembler::default(),
             former: None,
@@ -143,14 +157,51 @@ impl Session {
             last_progress: now,
             last_client: now,
             fresh_at: 0,
+            last_captured_at: 0,
             ended: None,
             seen_request: false,
             detached: false,
             dirty: false,
             accounted: 0,
         };
-        session.open_connection(shared, now);
+        let is_unserved = session.join_plugin(origin, captured.captured_at_nanos, shared, now);
+        if is_unserved {
+            session.end(EndReason::PluginDisabled, shared, now);
+        } else {
+            session.open_connection(shared, now);
+        }
         session
+    }
+
+    /// Hands the session to the plugin that serves its port, if there is one. Returns whether the session can't be served.
+    fn join_plugin(&mut self, origin: Origin, at: u64, shared: &mut Shared, now: Instant) -> bool {
+        let CaptureKey { client, online, .. } = self.key;
+        let Some(plugin) = shared.hub.plugin_for(online.port) else { return false };
+        let place = match shared.hub.join(plugin) {
+            Ok(place) => place,
+            Err(without) => return without == Without::GiveUp,
+        };
+        let opening = Opening { origin, client, online, target: self.target };
+        let (id, policy) = (self.id(), shared.hub.policy(plugin));
+        let mut exchange = self.exchange(shared, now);
+        let protocol = PluginProtocol::new(place, id, policy, opening, at, &mut exchange);
+        self.protocol = Box::new(protocol);
+        false
+    }
+
+    /// The session's number in events and actions: never used again.
+    pub(crate) const fn id(&self) -> SessionId {
+        self.serial << 32 | self.number as u64
+    }
+
+    fn exchange<'a>(&'a mut self, shared: &'a mut Shared, now: Instant) -> Exchange<'a> {
+        Exchange {
+            outbox: &mut self.outbox,
+            connection: self.connection.as_mut(),
+            counters: &mut shared.counters,
+            hub: &mut shared.hub,
+            now,
+        }
     }
 
     /// Whether `segment` is the SYN that this session began with, again.
@@ -187,13 +238,14 @@ impl Session {
         let idle_before = self.is_ready_for_request();
         let sent_end_before = self.connection.as_ref().map_or(0, |c| c.sender().end());
         let Self { client, protocol, outbox, connection, .. } = self;
-        let counters = &mut shared.counters;
+        let Shared { counters, hub, .. } = shared;
         let mut new_bytes = 0;
         let taken = client.take(captured.segment, captured.captured_at_nanos, now, |bytes, info| {
             new_bytes += bytes.len() as u64;
             outbox.capture(bytes);
             let connection = connection.as_mut();
-            let mut exchange = Exchange { outbox: &mut *outbox, connection, counters: &mut *counters, now };
+            let mut exchange =
+                Exchange { outbox: &mut *outbox, connection, counters: &mut *counters, hub: &mut *hub, now };
             protocol.on_request(bytes.len(), info, &mut exchange);
         });
         if new_bytes > 0 && !self.seen_request {
@@ -203,6 +255,9 @@ impl Session {
             counters.connections_tls += u64::from(tls);
         }
         counters.request_bytes_captured += new_bytes;
+        if new_bytes > 0 {
+            self.last_captured_at = captured.captured_at_nanos;
+        }
         match taken.arrival {
             Some(Arrival::Repeated) => counters.segments_repeated += 1,
             Some(Arrival::Early) => counters.segments_reordered += 1,
@@ -278,12 +333,13 @@ impl Session {
         });
         let resume = cut.map(|(end, _)| end);
         let Self { client, protocol, outbox, connection, .. } = self;
-        let counters = &mut shared.counters;
+        let Shared { counters, hub, .. } = shared;
         let ended = client.skip_gap(resume, |bytes, info| {
             counters.request_bytes_captured += bytes.len() as u64;
             outbox.capture(bytes);
             let connection = connection.as_mut();
-            let mut exchange = Exchange { outbox: &mut *outbox, connection, counters: &mut *counters, now };
+            let mut exchange =
+                Exchange { outbox: &mut *outbox, connection, counters: &mut *counters, hub: &mut *hub, now };
             protocol.on_request(bytes.len(), info, &mut exchange);
         });
         // Behind one gap there may be another.
@@ -291,6 +347,81 @@ impl Session {
         if let Some((end, info)) = ended {
             self.with_protocol(shared, now, |p, exchange| p.on_close(end, info, exchange));
         }
+    }
+
+    /// Takes a captured segment of the online server.
+    pub(crate) fn on_reference(&mut self, captured: &Captured<'_>, shared: &mut Shared, now: Instant) {
+        if self.is_ended() || !self.protocol.wants_references() {
+            return;
+        }
+        let segment = captured.segment;
+        let at = captured.captured_at_nanos;
+        let Some(offset) = self.client.reference_offset(segment, self.reference.next_offset()) else {
+            return;
+        };
+        let info = SegmentInfo { captured_at_nanos: at, ..SegmentInfo::default() };
+        let Self { reference, protocol, outbox, connection, .. } = self;
+        let Shared { counters, hub, .. } = shared;
+        let mut tell = |bytes: &[u8]| {
+            let connection = connection.as_mut();
+            let mut exchange =
+                Exchange { outbox: &mut *outbox, connection, counters: &mut *counters, hub: &mut *hub, now };
+            protocol.on_reference(bytes, at, &mut exchange);
+        };
+        let arrival = reference.insert(offset, segment.payload, segment.payload_len, info, |b, _| tell(b));
+        if let Arrival::Cut(_) = arrival {
+            tell(&[]);
+            reference.resume_at((offset + segment.payload_len as i64) as u64, |b, _| tell(b));
+        }
+        if !reference.has_gap() {
+            self.reference_gap_since = None;
+        } else if now.saturating_since(*self.reference_gap_since.get_or_insert(now)) > GAP_PATIENCE
+            || reference.early_bytes() > MAX_REFERENCE_EARLY
+        {
+            tell(&[]);
+            reference.skip_gap(|b, _| tell(b));
+            self.reference_gap_since = None;
+        }
+    }
+
+    /// The plugin has answered everything that was queued for this session.
+    pub(crate) fn on_plugin_run(
+        &mut self,
+        outputs: &mut dyn Iterator<Item = Output>,
+        bytes: &[u8],
+        shared: &mut Shared,
+        now: Instant,
+    ) {
+        if self.is_ended() {
+            return;
+        }
+        let idle_before = self.is_ready_for_request();
+        let sent_end_before = self.connection.as_ref().map_or(0, |c| c.sender().end());
+        self.with_protocol(shared, now, |p, exchange| p.on_plugin_run(outputs, bytes, exchange));
+        if let Some(connection) = &self.connection
+            && idle_before
+            && connection.sender().end() > sent_end_before
+        {
+            self.fresh_at = self.last_captured_at;
+        }
+        self.after_events(shared, now);
+    }
+
+    /// The plugin's instance failed in another session.
+    pub(crate) fn rejoin(&mut self, shared: &mut Shared, now: Instant) {
+        self.with_protocol(shared, now, |p, exchange| p.rejoin(exchange));
+        self.after_plugin_loss(shared, now);
+    }
+
+    /// The plugin is used no more.
+    pub(crate) fn go_without_plugin(&mut self, without: Without, shared: &mut Shared, now: Instant) {
+        self.with_protocol(shared, now, |p, exchange| p.go_without(without, exchange));
+        self.after_plugin_loss(shared, now);
+    }
+
+    /// Where its events go, if to a plugin.
+    pub(crate) fn plugin_place(&self) -> Option<PluginPlace> {
+        self.protocol.plugin_place()
     }
 
     fn with_protocol(
@@ -303,6 +434,7 @@ impl Session {
             outbox: &mut self.outbox,
             connection: self.connection.as_mut(),
             counters: &mut shared.counters,
+            hub: &mut shared.hub,
             now,
         };
         act(&mut *self.protocol, &mut exchange);
@@ -355,7 +487,8 @@ impl Session {
                 self.last_client + shared.config.keepalive_timeout
             };
             let gap = self.client.gap_since.map(|since| since + GAP_PATIENCE);
-            let retry = self.retry_at.filter(|_| self.outbox.staged_len() > 0);
+            let retry =
+                self.retry_at.filter(|_| self.outbox.staged_len() > 0 || self.outbox.needs_preparation());
             deadline =
                 [deadline, self.outbox.timer(), gap, retry, Some(patience)].into_iter().flatten().min();
         }
@@ -368,7 +501,8 @@ impl Session {
         let queued: usize = connections.into_iter().flatten().map(|c| c.sender().held_bytes()).sum();
         // An ended session is gone in a moment; what counts against the limit is what could be shed.
         let own = if self.is_ended() { 0 } else { SESSION_COST };
-        let streams = self.outbox.held_bytes() + self.client.held_bytes() + self.response.early_bytes();
+        let early = self.client.held_bytes() + self.response.early_bytes() + self.reference.early_bytes();
+        let streams = self.outbox.held_bytes() + early + self.protocol.held_bytes();
         own + streams + queued + self.delayed_bytes
     }
 
@@ -388,8 +522,11 @@ impl Session {
             shared.counters.requests_captured += 1;
             shared.counters.requests_given_up.add(EndReason::CaptureGap, 1);
         }
+        self.with_protocol(shared, now, |p, exchange| p.on_end(exchange));
         self.outbox.give_up_all(reason, &mut shared.counters);
         self.outbox.discard();
+        self.reference = Assembler::default();
+        self.lost = None;
         self.delayed = VecDeque::new();
         self.delayed_bytes = 0;
         self.client.forget();
@@ -428,6 +565,15 @@ impl Session {
         self.drop_closed(shared);
         limited
     }
+}
+
+/// How a connection broke.
+#[derive(Clone, Copy, Debug)]
+enum Lost {
+    /// Its handshake came to nothing.
+    Handshake(EndReason),
+    /// It was established.
+    Established(EndReason),
 }
 
 /// How a client's end is to be understood when nothing says so.

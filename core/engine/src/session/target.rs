@@ -1,11 +1,11 @@
 //! The side of a session that faces the target: opening connections, replies, and every way in which they end.
 
-use super::{DelayedReply, Session, reason_of};
+use super::{DelayedReply, Lost, Session, reason_of};
 use crate::batch::PacketBatch;
 use crate::config::{EngineConfig, Pace};
 use crate::counters::{Counters, EndReason};
 use crate::flow::FlowKey;
-use crate::protocol::{Bodies, ClientEnd, Exchange, ResponseBytes};
+use crate::protocol::{Bodies, ClientEnd, Exchange, Gate, ResponseBytes};
 use crate::shared::Shared;
 use crate::stream::{Arrival, Assembler, SegmentInfo};
 use crate::tcp::connection::{Emitted, Limited, Reset};
@@ -70,10 +70,7 @@ struct Body<'a> {
 impl Session {
     /// Opens a connection to the target. Without a free address and port the session ends.
     pub(super) fn open_connection(&mut self, shared: &mut Shared, now: Instant) {
-        let body_limit = match self.protocol.bodies() {
-            Bodies::NotNeeded => 0,
-            Bodies::Needed => u32::MAX,
-        };
+        let body_limit = self.body_limit();
         let (client, copy) = (self.key.client, self.key.copy);
         let claimed = shared.claim_flow(self.number, client, self.target, copy, self.attempts, body_limit);
         let Some(flow) = claimed else {
@@ -179,22 +176,29 @@ impl Session {
         }
         let Some(connection) = self.connection.as_mut().filter(|c| c.flow() == flow) else { return };
         let offset = connection.response_offset(header);
+        let was_closed = connection.target_closed();
         let progress = connection.on_reply(header, now);
+        let closes = connection.target_closed() && !was_closed;
         if self.is_ended() {
             return;
         }
         let body = Body { bytes: body, offset, wire_len: header.payload_len as usize };
         self.on_progress(progress, body, shared, now);
+        if closes {
+            self.with_protocol(shared, now, |p, exchange| p.on_response_end(exchange));
+        }
     }
 
     /// Tells the protocol of response bytes: each once and in order, whatever way they came.
     fn tell_response(&mut self, progress: Progress, body: Body<'_>, shared: &mut Shared, now: Instant) {
         let info = SegmentInfo { pushed: progress.pushed, ..SegmentInfo::default() };
         let Self { response, protocol, outbox, connection, .. } = self;
+        let Shared { counters, hub, .. } = shared;
         let mut tell = |bytes: ResponseBytes<'_>| {
             let connection = connection.as_mut();
-            let counters = &mut shared.counters;
-            protocol.on_response(bytes, &mut Exchange { outbox: &mut *outbox, connection, counters, now });
+            let mut exchange =
+                Exchange { outbox: &mut *outbox, connection, counters: &mut *counters, hub: &mut *hub, now };
+            protocol.on_response(bytes, &mut exchange);
         };
         if body.bytes.is_empty() && response.early_bytes() == 0 {
             if progress.response > 0 {
@@ -222,10 +226,14 @@ impl Session {
             shared.counters.sessions_established += u64::from(!self.established);
             self.established = true;
             self.last_progress = now;
+            self.with_protocol(shared, now, |p, exchange| p.on_connected(exchange));
         }
         if progress.acknowledged > 0 {
             shared.counters.request_bytes_acknowledged += progress.acknowledged;
-            self.fruitless = 0;
+            if self.outbox.gate() == Gate::Open {
+                // What only prepares a connection is no request.
+                self.fruitless = 0;
+            }
             self.last_progress = now;
             if let Some(connection) = &self.connection {
                 self.outbox.settle(connection, &mut shared.counters);
@@ -242,7 +250,8 @@ impl Session {
         match progress.reset {
             Some(Reset::Refused) => {
                 shared.counters.target_resets += 1;
-                self.handshake_failed(EndReason::Refused, shared, now);
+                self.lost = Some(Lost::Handshake(EndReason::Refused));
+                self.settle_lost(shared, now);
             }
             Some(Reset::Established) => {
                 shared.counters.target_resets += 1;
@@ -251,7 +260,8 @@ impl Session {
                         && c.established_at().is_some_and(|at| now.saturating_since(at) < EARLY_RESET)
                 });
                 shared.counters.early_resets += u64::from(early);
-                self.connection_lost(EndReason::TargetReset, shared, now);
+                self.lost = Some(Lost::Established(EndReason::TargetReset));
+                self.settle_lost(shared, now);
             }
             None => {}
         }
@@ -274,13 +284,16 @@ impl Session {
     fn connection_lost(&mut self, reason: EndReason, shared: &mut Shared, now: Instant) {
         let Some(mut connection) = self.connection.take() else { return };
         self.outbox.connection_lost(&mut connection, reason, &mut shared.counters);
-        if connection.sender().acknowledged() == 0 {
+        if connection.sender().acknowledged() == 0 || self.outbox.gate() == Gate::Closed {
             self.fruitless += 1;
         }
         if reason != EndReason::TargetClosed {
             self.last_failure = Some(reason);
         }
-        if connection.phase() == Phase::Open {
+        if connection.sender().end() < connection.sender().sent() {
+            // Some of what is on its way goes to another connection: it must not be sent again on this one.
+            connection.abort(now);
+        } else if connection.phase() == Phase::Open {
             connection.discard_unsent();
             connection.close();
         }
@@ -313,7 +326,37 @@ impl Session {
         let effect = connection.on_timer(now);
         shared.counters.retransmit_timeouts += u64::from(effect.retransmit);
         if effect.handshake_failed && !self.is_ended() {
-            self.handshake_failed(EndReason::NoHandshake, shared, now);
+            self.lost = Some(Lost::Handshake(EndReason::NoHandshake));
+            self.settle_lost(shared, now);
+        }
+    }
+
+    /// Draws the conclusions from a broken connection, unless the plugin has still to answer what came before.
+    fn settle_lost(&mut self, shared: &mut Shared, now: Instant) {
+        if self.protocol.waits_for_plugin() {
+            return;
+        }
+        match self.lost.take() {
+            Some(Lost::Handshake(reason)) => self.handshake_failed(reason, shared, now),
+            Some(Lost::Established(reason)) => self.connection_lost(reason, shared, now),
+            None => {}
+        }
+    }
+
+    /// Gives up what the lost instance of a plugin was in charge of.
+    pub(super) fn after_plugin_loss(&mut self, shared: &mut Shared, now: Instant) {
+        if let Some(reason) = self.outbox.take_given_up() {
+            self.end(reason, shared, now);
+        } else if let Some((_, reason)) = self.outbox.take_breaking() {
+            self.lost = None;
+            if let Some(mut connection) = self.connection.take() {
+                self.outbox.connection_lost(&mut connection, reason, &mut shared.counters);
+                connection.abort(now);
+                self.retire(connection, shared);
+                self.response = Assembler::default();
+            } else {
+                self.outbox.drop_given_up(&mut shared.counters);
+            }
         }
     }
 
@@ -322,7 +365,9 @@ impl Session {
         if !self.is_ended() {
             if let Some(reason) = self.outbox.take_given_up() {
                 self.end(reason, shared, now);
-            } else {
+            } else if !self.protocol.waits_for_plugin() {
+                self.settle_inputs(shared);
+                self.settle_lost(shared, now);
                 self.settle_broken(shared, now);
                 self.settle_target_close(shared, now);
                 self.place_staged(shared, now);
@@ -334,7 +379,7 @@ impl Session {
 
     /// The protocol asked for a fresh connection, because half a request is on this one.
     fn settle_broken(&mut self, shared: &mut Shared, now: Instant) {
-        let Some(from) = self.outbox.take_breaking() else { return };
+        let Some((from, reason)) = self.outbox.take_breaking() else { return };
         let Some(mut connection) = self.connection.take() else {
             self.outbox.drop_given_up(&mut shared.counters);
             self.with_protocol(shared, now, |p, exchange| p.on_connection_lost(exchange));
@@ -348,16 +393,38 @@ impl Session {
             self.with_protocol(shared, now, |p, exchange| p.on_timer(exchange));
             return;
         }
-        self.outbox.connection_lost(&mut connection, EndReason::CaptureGap, &mut shared.counters);
+        self.outbox.connection_lost(&mut connection, reason, &mut shared.counters);
         connection.abort(now);
         self.retire(connection, shared);
         self.with_protocol(shared, now, |p, exchange| p.on_connection_lost(exchange));
     }
 
+    /// Asks for other bodies than before, if the protocol wants them.
+    fn settle_inputs(&mut self, shared: &mut Shared) {
+        if !self.outbox.take_inputs_changed() {
+            return;
+        }
+        let body_limit = self.body_limit();
+        if let Some(connection) = &self.connection {
+            shared.change_body_limit(connection.flow(), body_limit);
+        }
+    }
+
+    fn body_limit(&self) -> u32 {
+        match self.protocol.bodies() {
+            Bodies::NotNeeded => 0,
+            Bodies::Needed => u32::MAX,
+        }
+    }
+
     /// The target closed: once everything on its way is acknowledged, our side is closed too, and what still waits gets a
     /// connection of its own.
     fn settle_target_close(&mut self, shared: &mut Shared, now: Instant) {
+        let reconnect = self.outbox.take_reconnect();
         let Some(connection) = &mut self.connection else { return };
+        if reconnect {
+            return self.connection_lost(EndReason::TargetClosed, shared, now);
+        }
         if !connection.target_closed() {
             return;
         }
@@ -373,6 +440,13 @@ impl Session {
 
     fn place_staged(&mut self, shared: &mut Shared, now: Instant) {
         if self.outbox.staged_len() == 0 {
+            if self.connection.is_none()
+                && self.outbox.needs_preparation()
+                && self.retry_at.is_none_or(|at| at <= now)
+            {
+                shared.counters.reconnects += u64::from(self.attempts > 0);
+                self.open_connection(shared, now);
+            }
             return;
         }
         if self.retry_at.is_some_and(|at| at > now) {
@@ -418,7 +492,9 @@ impl Session {
 
     /// Lets go of connections that are over.
     pub(super) fn drop_closed(&mut self, shared: &mut Shared) {
-        for slot in [&mut self.connection, &mut self.former] {
+        // One whose loss is not settled yet is still asked what reached the target.
+        let present = self.lost.is_none().then_some(&mut self.connection);
+        for slot in present.into_iter().chain([&mut self.former]) {
             if let Some(connection) = slot.take_if(|c| c.phase() == Phase::Closed) {
                 shared.release_flow(connection.flow());
             }

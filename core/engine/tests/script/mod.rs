@@ -2,6 +2,7 @@
 
 mod ends;
 pub(crate) mod grammar;
+mod lines;
 pub(crate) mod notes;
 pub(crate) mod packets;
 pub(crate) mod proof;

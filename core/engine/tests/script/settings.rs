@@ -1,17 +1,19 @@
 //! What a script may set before it begins.
 
+use super::lines::Lines;
 use super::variant::Variant;
 use super::words;
 use std::time::Duration;
-use tcpcopy_engine::EngineConfig;
 use tcpcopy_engine::config::{MidStreamPolicy, Pace};
 use tcpcopy_engine::counters::EndReason;
 use tcpcopy_engine::mapping::{MappingOptions, Transfer};
+use tcpcopy_engine::plugin::{AfterFault, Inputs, Without};
 use tcpcopy_engine::protocol::{
     ClientEnd, Exchange, Origin, Protocol, ProtocolFactory, ResponseBytes, TransparentFactory, WaitPolicy,
 };
 use tcpcopy_engine::stream::SegmentInfo;
 use tcpcopy_engine::tcp::sender::Boundary;
+use tcpcopy_engine::{Engine, EngineConfig};
 
 /// Settings of a script's engine; what is not set is as the command line has it.
 #[derive(Default)]
@@ -19,6 +21,8 @@ pub(crate) struct Settings {
     changes: Vec<Change>,
     policy: WaitPolicy,
     strict: bool,
+    /// Whether sessions are served by the plugin of [`Lines`], what it needs, and what a failure of it means.
+    lines: Option<(Inputs, AfterFault)>,
 }
 
 type Change = Box<dyn Fn(&mut EngineConfig) + Send + Sync>;
@@ -54,11 +58,27 @@ impl Settings {
                 return Ok(());
             }
             "protocol" => {
-                self.strict = match value {
-                    "transparent" => false,
-                    "strict" => true,
-                    _ => return Err(format!("{value} is neither transparent nor strict")),
+                match value {
+                    "transparent" => self.strict = false,
+                    "strict" => self.strict = true,
+                    "lines" => self.lines = Some((Inputs::RESPONSES, AfterFault::Rejoin)),
+                    "greeted_lines" => {
+                        let inputs = Inputs::RESPONSES.union(Inputs::CONNECTIONS);
+                        self.lines = Some((inputs, AfterFault::Rejoin));
+                    }
+                    _ => return Err(format!("there is no protocol {value}")),
+                }
+                return Ok(());
+            }
+            "after_fault" => {
+                let after = match value {
+                    "rejoin" => AfterFault::Rejoin,
+                    "pass" => AfterFault::Disabled(Without::PassThrough),
+                    "give_up" => AfterFault::Disabled(Without::GiveUp),
+                    _ => return Err(format!("{value} is none of rejoin, pass, give_up")),
                 };
+                let lines = self.lines.as_mut().ok_or("after_fault goes behind protocol lines")?;
+                lines.1 = after;
                 return Ok(());
             }
             _ => return Err(format!("there is no setting {key}")),
@@ -78,6 +98,13 @@ impl Settings {
             change(&mut config);
         }
         config
+    }
+
+    /// Gives `engine` the plugin that serves `port`, if there is to be one.
+    pub(crate) fn add_plugin(&self, engine: &mut Engine, port: u16) {
+        if let Some((inputs, after_fault)) = self.lines {
+            engine.add_plugin(Box::new(Lines::new(inputs, after_fault)), vec![port], self.policy);
+        }
     }
 
     /// What makes the protocols.

@@ -69,6 +69,8 @@ pub(crate) struct World {
     clients: HashMap<usize, Client>,
     flows: Vec<Flow>,
     routes: HashSet<FlowKey>,
+    /// Flows whose bodies are wanted.
+    bodies: HashSet<FlowKey>,
     counted: Counters,
     last_client: usize,
     batch: PacketBatch,
@@ -78,13 +80,16 @@ impl World {
     /// A new engine for `script`.
     pub(crate) fn new(script: &Script, variant: Variant) -> Self {
         let config = script.settings.config(&variant);
+        let mut engine = Engine::new(config, script.settings.factory(), START);
+        script.settings.add_plugin(&mut engine, variant.online().port);
         Self {
-            engine: Engine::new(config, script.settings.factory(), START),
+            engine,
             now: START,
             variant,
             clients: HashMap::new(),
             flows: Vec::new(),
             routes: HashSet::new(),
+            bodies: HashSet::new(),
             counted: Counters::default(),
             last_client: 1,
             batch: PacketBatch::new(),
@@ -208,7 +213,7 @@ impl World {
         }
         flow.target_ack = packet.ack.unwrap_or(flow.target_ack);
         let scale = if is_syn { 0 } else { flow.target_scale.unwrap_or(0) };
-        let payload = vec![b'r'; packet.len()];
+        let payload = packet.data.clone().unwrap_or_else(|| vec![b'r'; packet.len()]);
         let segment = Segment {
             from: flow.key.target,
             to: flow.key.client,
@@ -224,9 +229,10 @@ impl World {
         if let Some((part, of)) = packet.fragment {
             reply = packets::fragment(&reply, variant.family, part, of);
         }
-        // As `intercept` returns them: headers alone.
+        // As `intercept` returns them: headers alone, unless bodies were asked for.
         let wire_len = reply.len();
-        let kept = if packet.fragment.is_some() { wire_len } else { wire_len - payload.len() };
+        let whole = packet.fragment.is_some() || self.bodies.contains(&flow.key);
+        let kept = if whole { wire_len } else { wire_len - payload.len() };
         self.engine.handle_reply(&reply[..kept], wire_len, now);
         Ok(())
     }
@@ -250,14 +256,25 @@ impl World {
     pub(crate) fn collect(&mut self) -> Outcome {
         let mut outcome = Outcome::default();
         let mut calls = 0;
+        self.engine.run_plugins(self.now);
         loop {
             let mut changes = Vec::new();
             self.engine.take_route_changes(&mut changes);
             for change in changes {
                 match change {
-                    RouteChange::Add { flow, .. } => self.routes.insert(flow),
-                    RouteChange::Remove { flow } => self.routes.remove(&flow),
-                };
+                    RouteChange::Add { flow, body_limit } => {
+                        self.routes.insert(flow);
+                        if body_limit > 0 {
+                            self.bodies.insert(flow)
+                        } else {
+                            self.bodies.remove(&flow)
+                        };
+                    }
+                    RouteChange::Remove { flow } => {
+                        self.routes.remove(&flow);
+                        self.bodies.remove(&flow);
+                    }
+                }
             }
             self.batch.clear();
             let mut batch = std::mem::take(&mut self.batch);

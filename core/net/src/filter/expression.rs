@@ -4,14 +4,45 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// The expression for what clients send to `endpoints`, the online servers of `-x`: TCP to each address and port (every
-/// address where none is given), and the IP fragments behind the first that could belong to it, which carry no ports.
+/// address where none is given), and the IP fragments behind the first that could belong to it, which carry no ports. With
+/// references, it is also for what the servers send; the capture must then be one of both directions.
 ///
 /// `user` is what `-F` gives: it replaces the whole expression, as it does in TCPCopy.
-pub fn capture_expression(endpoints: &[(Option<IpAddr>, u16)], user: Option<&str>) -> String {
-    match user {
-        Some(user) => user.to_owned(),
-        None => expression(endpoints, "dst"),
+pub fn capture_expression(
+    endpoints: &[(Option<IpAddr>, u16)],
+    streams: Streams,
+    user: Option<&str>,
+) -> String {
+    match (user, streams) {
+        (Some(user), _) => user.to_owned(),
+        (None, Streams::Requests) => expression(endpoints, "dst"),
+        (None, Streams::RequestsAndReferences) => {
+            with_references(&expression(endpoints, "dst"), &expression(endpoints, "src"))
+        }
     }
+}
+
+/// What is captured of a connection between a client and an online server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Streams {
+    /// What the client sends.
+    #[default]
+    Requests,
+    /// What both send.
+    RequestsAndReferences,
+}
+
+/// The expression for a capture of both directions: what `requests` describes, and what `references` describes.
+pub fn with_references(requests: &str, references: &str) -> String {
+    format!("({requests}) or ({references})")
+}
+
+/// What `expression` describes as far as this host does not send it: in a capture of both directions, what is replayed
+/// looks like requests.
+///
+/// For rings only. libpcap looks at some packets a second time itself, where nothing tells their direction, and rejects them.
+pub fn incoming(expression: &str) -> String {
+    format!("inbound and ({expression})")
 }
 
 /// The expression for the replies of the servers under test: TCP from each address and port, and the fragments behind.

@@ -1,7 +1,7 @@
 //! One ring, its doorbell, and the interface that both belong to.
 
 use super::options::{Direction, Promiscuity, RingOptions};
-use crate::filter::{Filter, FilterLink, fanout_program, ignore_outgoing_program, snap_program};
+use crate::filter::{Filter, FilterLink, ignore_outgoing_program, loopback_once_program, snap_program};
 use crate::interface::Interface;
 use crate::source::{CaptureError, CaptureStatistics, CapturedFrame, LinkType, Readiness};
 use crate::sys::interface as sys_interface;
@@ -66,15 +66,14 @@ impl Channel {
 
         for (fd, offset) in [(&doorbell, 1), (ring.fd(), 0)] {
             packet::bind(fd, index).map_err(failed("start capturing"))?;
-            if let Some(fanout) = options.fanout {
+            if let Some(fanout) = &options.fanout {
                 let group = fanout.group.wrapping_add(2 * number as u16 + offset);
-                let side = fanout.port_side();
-                let kind = if side.is_some() { packet::FANOUT_PROGRAM } else { packet::FANOUT_HASH };
+                let program = fanout.program();
+                let kind = if program.is_some() { packet::FANOUT_PROGRAM } else { packet::FANOUT_HASH };
                 join(fd, group, kind | packet::FANOUT_FLAG_DEFRAGMENT, options.direction)
                     .map_err(failed("join the fanout group"))?;
-                if let Some(side) = side {
-                    packet::set_fanout_program(fd, &fanout_program(side))
-                        .map_err(failed("set the fanout program"))?;
+                if let Some(program) = program {
+                    packet::set_fanout_program(fd, &program).map_err(failed("set the fanout program"))?;
                 }
             }
         }
@@ -189,7 +188,7 @@ fn attach(fd: &OwnedFd, program: &[libc::sock_filter], options: &RingOptions) ->
         socket::attach_program(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, program)
     };
     match options.direction {
-        Direction::Both => attach(program),
+        Direction::Both => attach(&loopback_once_program(program)),
         Direction::Incoming => match packet::ignore_outgoing(fd) {
             Ok(()) if options.fanout.is_none() => attach(program),
             // An old kernel, or a group, which does not look at its members' setting.

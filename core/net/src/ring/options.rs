@@ -1,6 +1,6 @@
 //! What a ring is opened with.
 
-use crate::filter::{Filter, PortSide};
+use crate::filter::{Filter, MAX_INSTRUCTIONS, PortSide, client_port_program, fanout_program};
 use crate::source::CaptureError;
 use crate::sys::ring::{Geometry, READS_OPEN_BLOCKS};
 
@@ -10,24 +10,28 @@ pub enum Direction {
     /// Those that the host receives.
     #[default]
     Incoming,
-    /// Those that it receives and those that it sends. On a loopback interface each packet is both, and is seen twice.
+    /// Those that it receives and those that it sends. On a loopback interface each packet is both, and is seen once, as
+    /// received.
     Both,
 }
 
 /// What the worker of a packet is chosen by. Every packet of a connection in one direction has the same key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub enum FanoutKey {
     /// The sender's TCP port: for what clients send.
     #[default]
     SourcePort,
     /// The receiver's TCP port: for what servers answer.
     DestinationPort,
+    /// The TCP port that is none of the online servers' ports, these: for what clients and servers send to each other. Both
+    /// directions of a connection have the same key. A client whose own port is among them gets the larger of both.
+    ClientPort(Vec<u16>),
     /// The kernel's flow hash, which nobody else can compute.
     FlowHash,
 }
 
 /// Membership in a group of workers that share the packets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fanout {
     /// The group's number. It is shared by all members, and with each interface it takes two numbers from here on, so groups
     /// of different programs should lie apart: [`Fanout::group_of_process`].
@@ -51,10 +55,19 @@ impl Fanout {
         if workers == 0 { 0 } else { port % workers }
     }
 
-    pub(super) const fn port_side(self) -> Option<PortSide> {
-        match self.key {
-            FanoutKey::SourcePort => Some(PortSide::Source),
-            FanoutKey::DestinationPort => Some(PortSide::Destination),
+    fn port_count(&self) -> usize {
+        match &self.key {
+            FanoutKey::ClientPort(ports) => ports.len(),
+            _ => 1,
+        }
+    }
+
+    /// The program that chooses the worker; none for the kernel's own hash.
+    pub(super) fn program(&self) -> Option<Vec<libc::sock_filter>> {
+        match &self.key {
+            FanoutKey::SourcePort => Some(fanout_program(PortSide::Source)),
+            FanoutKey::DestinationPort => Some(fanout_program(PortSide::Destination)),
+            FanoutKey::ClientPort(ports) => Some(client_port_program(ports)),
             FanoutKey::FlowHash => None,
         }
     }
@@ -116,6 +129,18 @@ impl RingOptions {
                 what: "a ring size",
                 value: self.ring_bytes,
                 why: "it has to hold two blocks (512 KiB, more for a long snapshot length) and be below 4 GiB",
+            });
+        }
+        if self
+            .fanout
+            .as_ref()
+            .and_then(Fanout::program)
+            .is_some_and(|program| program.len() > MAX_INSTRUCTIONS)
+        {
+            return Err(CaptureError::Option {
+                what: "a choice of workers by a number of online ports",
+                value: self.fanout.as_ref().map_or(0, Fanout::port_count),
+                why: "the kernel takes programs for about 1000 ports: use one worker",
             });
         }
         Ok(())

@@ -114,6 +114,8 @@ causes! {
     GivenUp = "requests_given_up",
     /// The memory limit is reached.
     Memory = "memory",
+    /// A plugin failed.
+    Plugin = "plugin_failed",
     /// Clients speak TLS.
     Tls = "tls",
 }
@@ -140,5 +142,6 @@ pub fn diagnose(snapshot: &Snapshot, settings: &Settings) -> Vec<Finding> {
     rules.replies();
     rules.resets();
     rules.losses();
+    rules.plugins();
     rules.findings
 }

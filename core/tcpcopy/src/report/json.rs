@@ -3,7 +3,7 @@
 use super::diagnosis::Finding;
 use super::errno::errno_name;
 use super::histogram::Histogram;
-use super::snapshot::{Forwarding, RelayStatus, Snapshot};
+use super::snapshot::{Forwarding, ModuleStatus, RelayStatus, Snapshot};
 use super::{Cause, Stage};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
@@ -28,6 +28,7 @@ pub fn json(snapshot: &Snapshot, findings: &[Finding], stage: Stage) -> Value {
         "delay": delays(&snapshot.delay),
         "relay_delay": delays(&snapshot.relay_delay),
         "relay": snapshot.relay.iter().map(relay).collect::<Vec<_>>(),
+        "modules": snapshot.modules.iter().map(module).collect::<Vec<_>>(),
         "cpu": { "user_seconds": seconds(snapshot.cpu_user), "system_seconds": seconds(snapshot.cpu_system) },
         "memory": { "rss_bytes": snapshot.rss_bytes, "peak_rss_bytes": snapshot.peak_rss_bytes },
         "findings": findings.iter().map(finding).collect::<Vec<_>>(),
@@ -80,6 +81,30 @@ fn relay(relay: &RelayStatus) -> Value {
         "bytes_out": relay.bytes_out,
         "remote": remote,
         "last_error": relay.last_error,
+    })
+}
+
+/// What became of a plugin, as a JSON object.
+pub fn module(module: &ModuleStatus) -> Value {
+    let faults: Map<String, Value> = module
+        .faults
+        .iter()
+        .map(|fault| (fault.kind.clone(), json!({ "count": fault.count, "last": fault.last })))
+        .collect();
+    let by_name = |list: &[(String, u64)]| -> Map<String, Value> {
+        list.iter().map(|(name, count)| (name.clone(), json!(count))).collect()
+    };
+    json!({
+        "name": module.name,
+        "kind": module.kind,
+        "ports": module.ports,
+        "sessions": module.sessions,
+        "instances": module.instances,
+        "faults": faults,
+        "violations": module.violations,
+        "disabled": module.disabled,
+        "gave_up": by_name(&module.gave_up),
+        "counts": by_name(&module.counts),
     })
 }
 

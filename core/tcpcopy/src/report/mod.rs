@@ -12,8 +12,8 @@ mod text;
 pub use diagnosis::{Cause, Finding, Leg, diagnose};
 pub use errno::{errno_hint, errno_name};
 pub use histogram::Histogram;
-pub use json::json;
-pub use snapshot::{Forwarding, RelayStatus, RemoteStatus, Snapshot};
+pub use json::{json, module as module_json};
+pub use snapshot::{Forwarding, ModuleFaults, ModuleStatus, RelayStatus, RemoteStatus, Snapshot};
 pub use text::{closing_report, finding_lines, interval_line};
 
 pub(crate) use text::bytes as size;

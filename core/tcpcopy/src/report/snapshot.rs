@@ -27,6 +27,8 @@ pub struct Snapshot {
     pub relay_delay: Histogram,
     /// The `intercept` instances.
     pub relay: Vec<RelayStatus>,
+    /// The plugins.
+    pub modules: Vec<ModuleStatus>,
     /// Processor time in user space.
     pub cpu_user: Duration,
     /// Processor time in the kernel.
@@ -58,6 +60,42 @@ pub struct RelayStatus {
     pub remote: Option<RemoteStatus>,
     /// Why the last connection failed or was lost.
     pub last_error: Option<String>,
+}
+
+/// What became of a plugin, over all workers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ModuleStatus {
+    /// Its name.
+    pub name: String,
+    /// What it is made of: `wasm` or `native`.
+    pub kind: String,
+    /// Ports of the online server that it serves.
+    pub ports: Vec<u16>,
+    /// Sessions that were handed to it.
+    pub sessions: u64,
+    /// Instances made for them.
+    pub instances: u64,
+    /// Calls that failed, by kind.
+    pub faults: Vec<ModuleFaults>,
+    /// Sessions that broke the rules of the interface.
+    pub violations: u64,
+    /// Why it is used no more, if it is not.
+    pub disabled: Option<String>,
+    /// Sessions that it gave up, by its reason.
+    pub gave_up: Vec<(String, u64)>,
+    /// What it counted, by name.
+    pub counts: Vec<(String, u64)>,
+}
+
+/// Calls of a plugin that failed in one way.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ModuleFaults {
+    /// The way: `trap`, `deadline`, `memory`, `invalid output` or `start`.
+    pub kind: String,
+    /// How many.
+    pub count: u64,
+    /// What the last one was.
+    pub last: String,
 }
 
 /// What an `intercept` tells about itself.

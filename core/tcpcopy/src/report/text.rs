@@ -3,10 +3,15 @@
 use super::diagnosis::Finding;
 use super::errno::{errno_hint, errno_name};
 use super::histogram::Histogram;
-use super::snapshot::Snapshot;
+use super::snapshot::{ModuleStatus, Snapshot};
 use std::fmt::Write;
 use std::time::Duration;
 use tcpcopy_engine::counters::{ByReason, EndReason};
+
+/// Most names that are listed of what a plugin counts.
+const LONGEST_LIST: usize = 20;
+/// Most characters of a plugin's message.
+const LONGEST_MESSAGE: usize = 200;
 
 /// One line, `key=value` after the first word: rates and delays since `previous`, states as they are.
 pub fn interval_line(now: &Snapshot, previous: &Snapshot) -> String {
@@ -71,6 +76,9 @@ pub fn closing_report(snapshot: &Snapshot, findings: &[Finding]) -> String {
     request_part(&mut report, snapshot);
     sending_part(&mut report, snapshot);
     delay_part(&mut report, snapshot);
+    for module in &snapshot.modules {
+        module_part(&mut report, module);
+    }
     relay_part(&mut report, snapshot);
     process_part(&mut report, snapshot);
     report.line(format_args!(""));
@@ -200,6 +208,28 @@ fn relay_part(report: &mut Report, snapshot: &Snapshot) {
     }
 }
 
+fn module_part(report: &mut Report, module: &ModuleStatus) {
+    let ports: Vec<String> = module.ports.iter().map(u16::to_string).collect();
+    report.head(&format!("module {} ({}, port {})", module.name, module.kind, ports.join(", ")));
+    report.row("sessions", module.sessions, plural(module.instances, "instance"));
+    let faults = module.faults.iter().map(|fault| fault.count).sum();
+    report.row("faults", faults, "");
+    for fault in &module.faults {
+        report.sub_row(&fault.kind, fault.count, &format!("last: {}", one_line(&fault.last)));
+    }
+    report.row_if("violations", module.violations, "sessions that broke the rules of the interface");
+    if let Some(reason) = &module.disabled {
+        report.line(format_args!("  used no more: {}", one_line(reason)));
+    }
+    report.list("gave up", &module.gave_up);
+    report.list("counted", &module.counts);
+}
+
+/// A message of a plugin, which is data of strangers, as something that fits into a line of a report.
+pub(super) fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_MESSAGE).collect()
+}
+
 fn process_part(report: &mut Report, snapshot: &Snapshot) {
     let c = &snapshot.counters;
     report.head("process");
@@ -261,6 +291,22 @@ impl Report {
     fn reasons(&mut self, reasons: &ByReason) {
         for (reason, count) in reasons.iter() {
             self.sub_row(EndReason::name(reason), count, EndReason::explanation(reason));
+        }
+    }
+
+    /// The largest of the numbers, by name, if there are any.
+    fn list(&mut self, name: &str, list: &[(String, u64)]) {
+        if list.is_empty() {
+            return;
+        }
+        let mut sorted: Vec<&(String, u64)> = list.iter().collect();
+        sorted.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        self.text_row(name, "", "");
+        for (name, count) in sorted.iter().take(LONGEST_LIST) {
+            self.sub_row(&one_line(name), *count, "");
+        }
+        if let Some(left) = sorted.len().checked_sub(LONGEST_LIST).filter(|left| *left > 0) {
+            self.line(format_args!("    and {left} more, in the file of --stats-json"));
         }
     }
 

@@ -12,6 +12,7 @@ use std::num::{NonZeroU8, NonZeroU16, NonZeroU32};
 use std::path::Path;
 use std::time::Duration;
 use tcpcopy_engine::mapping::{ClientPool, Family};
+use tcpcopy_net::filter::{Streams, incoming, with_references};
 
 /// Most parallel connections to one `intercept` that TCPCopy allows.
 const MAX_CONNECTIONS: u32 = 11;
@@ -234,6 +235,7 @@ pub(super) fn capture(low: &LowArgs, transfers: &[Transfer]) -> Result<Capture, 
         method,
         interfaces,
         filter,
+        streams: Streams::Requests,
         buffer_bytes: megabytes as usize * MEGABYTE as usize,
         snapshot: NonZeroU32::new(low.snaplen),
     })
@@ -252,16 +254,40 @@ fn check_interfaces(option: &str, names: &[String]) -> Result<(), UsageError> {
 }
 
 /// The pcap expression that lets clients' packets to the online servers pass.
-///
-/// Later fragments carry no port, so they pass by address alone. Where the online address is open and the ports are equal,
-/// the target's address is left out: else a capture that sees outgoing packets would capture what is replayed.
 fn filter_for(transfers: &[Transfer]) -> String {
-    let part = |transfer: &Transfer| match transfer.online_addr {
-        Some(addr) => format!("(dst host {addr} and dst port {})", transfer.online_port),
-        None if transfer.online_port == transfer.target.port => {
-            format!("(dst port {} and not dst host {})", transfer.online_port, transfer.target.addr)
+    filter_of(transfers, "dst")
+}
+
+/// The same with what the online servers send. What is replayed leaves this host and looks like requests; where the capture can
+/// tell, only incoming ones pass.
+pub(super) fn filter_of_both(transfers: &[Transfer], method: CaptureMethod) -> String {
+    let requests = filter_for(transfers);
+    let requests = match method {
+        CaptureMethod::Ring => incoming(&requests),
+        CaptureMethod::Pcap => requests,
+    };
+    with_references(&requests, &filter_of(transfers, "src"))
+}
+
+/// The expression for the online servers on one side of a packet.
+///
+/// Later fragments carry no port, so they pass by address alone. Where the online address is open and a target has the same
+/// port, the target's address is left out: else a capture that sees outgoing packets would capture what is replayed.
+fn filter_of(transfers: &[Transfer], side: &str) -> String {
+    let part = |transfer: &Transfer| {
+        let port = transfer.online_port;
+        if let Some(addr) = transfer.online_addr {
+            return format!("({side} host {addr} and {side} port {port})");
         }
-        None => format!("(dst port {})", transfer.online_port),
+        let mut targets: Vec<IpAddr> = transfers
+            .iter()
+            .filter(|other| other.target.port == port)
+            .map(|other| other.target.addr)
+            .collect();
+        targets.sort_unstable();
+        targets.dedup();
+        let but: String = targets.iter().map(|addr| format!(" and not {side} host {addr}")).collect();
+        format!("({side} port {port}{but})")
     };
     let parts: Vec<String> = transfers.iter().map(part).collect();
     let parts = parts.join(" or ");

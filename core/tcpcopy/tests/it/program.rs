@@ -62,3 +62,57 @@ fn a_failed_run_tells_all_causes_and_the_hint() {
     let plain = anyhow::anyhow!("two\nlines");
     assert!(run_failure_lines(&plain).starts_with("error: two lines\nhint: "));
 }
+
+#[test]
+fn commands_about_plugins_stand_apart_from_options() {
+    let folder = std::env::temp_dir().join(format!("tcpcopy-commands-{}", std::process::id()));
+    let path = folder.join("new");
+    let path = path.to_str().unwrap();
+    let sdk = concat!(env!("CARGO_MANIFEST_DIR"), "/../../plugin-sdk");
+    let (code, out, err) = run(&["plugin", "new", "my-lines", "--path", path, "--sdk", sdk]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(out.contains("cargo test"), "{out}");
+    let manifest = std::fs::read_to_string(format!("{path}/Cargo.toml")).unwrap();
+    assert!(manifest.contains("my-lines") && manifest.contains("path = \""), "{manifest}");
+    // Nothing that is there is replaced.
+    let (code, _, err) = run(&["plugin", "new", "my-lines", "--path", path]);
+    assert!(code == Some(2) && err.contains("exists"), "{err}");
+    for arguments in [
+        &["plugin"][..],
+        &["plugin", "new", "My Lines"],
+        &["plugin", "new", "x", "--sdk", "/nonexistent"],
+        &["plugin", "check", "nobody-has-this", "--pcap", "x"],
+        &["plugins", "-x80-10.0.0.2:80"],
+        &["--module-help"],
+        &["--module", "nobody-has-this", "--module-help"],
+        &["-x80-10.0.0.2:80", "-s10.0.0.3", "--module", "nobody-has-this", "--dry-run"],
+    ] {
+        let (code, out, err) = run(arguments);
+        assert_eq!((code, out.as_str()), (Some(2), ""), "{arguments:?}: {err}");
+        assert!(err.starts_with("error: ") && err.contains("\nhint: ") && err.lines().count() == 2, "{err}");
+    }
+    let core = folder.join("core.wasm");
+    std::fs::write(&core, b"\0asm\x01\0\0\0").unwrap();
+    let component = folder.join("component.wasm");
+    let (core, component) = (core.to_str().unwrap(), component.to_str().unwrap());
+    let (code, _, err) = run(&["plugin", "componentize", core, "-o", component]);
+    assert_eq!((code, err.lines().count()), (Some(1), 2), "{err}");
+    assert!(!std::path::Path::new(component).exists(), "nothing that is no plugin may be left there");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn the_list_names_what_can_not_be_used() {
+    let folder = std::env::temp_dir().join(format!("tcpcopy-list-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("broken.wasm"), b"no plugin").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_tcpcopy"))
+        .arg("plugins")
+        .env("TCPCOPY_PLUGIN_PATH", &folder)
+        .output()
+        .unwrap();
+    let out = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success());
+    assert!(out.contains("broken.wasm\n  can't be used: "), "{out}");
+    std::fs::remove_dir_all(folder).unwrap();
+}

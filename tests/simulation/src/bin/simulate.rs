@@ -49,7 +49,13 @@ fn main() -> ExitCode {
                     if seed >= args.seeds.end {
                         return;
                     }
-                    let outcome = run(seed, keep);
+                    // A panic is the seed's failure, and no reason to leave out the others.
+                    let outcome = std::panic::catch_unwind(|| run(seed, keep)).unwrap_or_else(|_| Outcome {
+                        seed,
+                        violations: vec!["it panicked".to_owned()],
+                        packets: Vec::new(),
+                        summary: String::new(),
+                    });
                     if args.trace || !outcome.violations.is_empty() {
                         report(&outcome);
                     }

@@ -3,7 +3,7 @@
 use super::{Cause, Finding, Leg};
 use crate::report::errno::{errno_hint, errno_name};
 use crate::report::snapshot::{Forwarding, RemoteStatus, Snapshot};
-use crate::report::text::bytes;
+use crate::report::text::{bytes, one_line};
 use crate::settings::{CaptureMethod, Settings};
 use crate::transfer::Transfer;
 use std::time::Duration;
@@ -275,6 +275,7 @@ impl Rules<'_> {
                     | EndReason::Refused
                     | EndReason::NoHandshake
                     | EndReason::MemoryLimit
+                    | EndReason::Filtered
                     | EndReason::Shutdown
             )
         };
@@ -342,7 +343,32 @@ impl Rules<'_> {
             EndReason::RouteRefused => {
                 (Leg::Relay, format!("tcpcopy … -f {}", self.settings.clients.port_shift + 1))
             }
+            EndReason::PluginFault | EndReason::PluginDisabled => {
+                let module = self.settings.modules.first().map_or("<module>", |module| module.name.as_str());
+                (Leg::Replayer, plugin_check(module))
+            }
             _ => (Leg::Replayer, "tcpcopy … --log-level debug".to_owned()),
+        }
+    }
+
+    /// Plugins that failed.
+    pub(super) fn plugins(&mut self) {
+        for module in &self.snapshot.modules {
+            let faults: u64 = module.faults.iter().map(|fault| fault.count).sum();
+            if faults + module.violations == 0 {
+                continue;
+            }
+            let mut what = format!(
+                "module {} failed {faults} times, and broke the rules of the interface {} times",
+                module.name, module.violations
+            );
+            if let Some(last) = module.faults.iter().max_by_key(|fault| fault.count) {
+                what.push_str(&format!("; most often ({}): {}", last.kind, one_line(&last.last)));
+            }
+            if let Some(reason) = &module.disabled {
+                what.push_str(&format!("; it is used no more: {}", one_line(reason)));
+            }
+            self.find(Cause::Plugin, Leg::Replayer, what, plugin_check(&module.name));
         }
     }
 
@@ -372,4 +398,8 @@ impl Rules<'_> {
                 .filter_map(|relay| relay.remote)
                 .any(|remote| pick(remote) == Forwarding::On)
     }
+}
+
+fn plugin_check(module: &str) -> String {
+    format!("tcpcopy plugin check {module} --pcap <capture file of such connections>")
 }

@@ -3,6 +3,8 @@
 //! CPU time is counted from the moment the programs are ready until everything is delivered, so that opening a ring is not
 //! divided among requests. What is aimed at stands beside what was measured.
 
+mod plugins;
+
 use crate::cargo;
 use crate::setup::{self, Pcap, gain_privilege};
 use anyhow::{Context, Result, ensure};
@@ -30,7 +32,10 @@ pub(crate) struct Args {
     /// Runs of each workload; of each program the run with the least CPU time counts
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
-    /// File for the results, as JSON [default: bench/replay.json in the target folder]
+    /// Measure what the protocol plugins add, instead of the whole beside its floor
+    #[arg(long)]
+    plugins: bool,
+    /// File for the results, as JSON [default: bench/replay.json, or bench/plugins.json, in the target folder]
     #[arg(long)]
     json: Option<PathBuf>,
 }
@@ -182,6 +187,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         ]))?;
     }
     gain_privilege()?;
+    if args.plugins {
+        return plugins::run(args);
+    }
     let forwarder = programs::target_folder().join("release/examples/forwarder");
     print_heading();
     let mut results = Vec::new();
@@ -222,7 +230,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 }
 
 fn measure(workload: &Workload, forwarder: &Path) -> Result<Costs> {
-    let mut costs = replayed(workload).with_context(|| format!("measuring {}", workload.name))?;
+    let mut costs = replayed(workload, "").with_context(|| format!("measuring {}", workload.name))?;
     let floor = forwarded(workload, forwarder).with_context(|| format!("floor of {}", workload.name))?;
     costs.floor = Some(floor);
     Ok(costs)
@@ -301,10 +309,11 @@ impl RedisBenchmark {
     }
 }
 
-fn replayed(workload: &Workload) -> Result<Costs> {
+/// Replays a workload, with more options for `tcpcopy`, separated by spaces.
+fn replayed(workload: &Workload, options: &str) -> Result<Costs> {
     let lab = Lab::raise(LabOptions::default())?;
     let servers = Servers::start(&lab, workload)?;
-    let replay = Replay::start(&lab, &ReplayOptions::new(workload.port()))?;
+    let replay = Replay::start(&lab, &ReplayOptions::new(workload.port()).tcpcopy(options))?;
     let before = (replay.tcpcopy.process.usage()?, replay.intercept.usage()?);
     let start = Instant::now();
     workload.run(&lab)?;

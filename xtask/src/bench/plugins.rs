@@ -1,0 +1,104 @@
+//! `cargo xtask bench --plugins`: what a protocol plugin adds to the cost of a request.
+//!
+//! Runs without plugin, with the native and with the WebAssembly one take turns, so that what else the machine does falls on
+//! all alike; of each, the run with the least CPU time counts.
+
+use super::{Args, Costs, Load, Workload, replayed, workloads};
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tcpcopy_lab::programs;
+
+/// What a plugin may add to `tcpcopy`'s CPU time for each request, as a share of what it is without.
+const NATIVE_AIM: f64 = 0.03;
+const WASM_AIM: f64 = 0.15;
+
+/// How requests are replayed.
+struct Way {
+    name: &'static str,
+    /// Ending of the plugin's file; none for no plugin.
+    ending: Option<&'static str>,
+    aim: Option<f64>,
+}
+
+const WAYS: [Way; 3] = [
+    Way { name: "no plugin", ending: None, aim: None },
+    Way { name: "native", ending: Some("so"), aim: Some(NATIVE_AIM) },
+    Way { name: "wasm", ending: Some("wasm"), aim: Some(WASM_AIM) },
+];
+
+pub(super) fn run(args: &Args) -> Result<ExitCode> {
+    crate::plugins::build()?;
+    let runs = args.runs.max(3);
+    println!("CPU time for each request, the least of {runs} runs each; the runs of a workload take turns\n");
+    println!(
+        "{:<24} {:<10} {:>12} {:>12} {:>12} {:>8}",
+        "workload", "plugin", "tcpcopy µs", "intercept µs", "more µs", "more %"
+    );
+    let mut results = Vec::new();
+    for workload in workloads() {
+        if args.filter.as_ref().is_some_and(|filter| !workload.name.contains(filter.as_str())) {
+            continue;
+        }
+        let mut best: [Option<Costs>; WAYS.len()] = [const { None }; WAYS.len()];
+        for _ in 0..runs {
+            for (way, best) in WAYS.iter().zip(&mut best) {
+                let costs = replayed(&workload, &module(&workload, way)?)
+                    .with_context(|| format!("measuring {} with {}", workload.name, way.name))?;
+                *best = Some(match best.take() {
+                    Some(before) => before.better(costs),
+                    None => costs,
+                });
+            }
+        }
+        let Some(without) = best[0].as_ref().map(|costs| costs.per_request(costs.tcpcopy)) else { continue };
+        for (way, costs) in WAYS.iter().zip(best.iter().flatten()) {
+            let tcpcopy = costs.per_request(costs.tcpcopy);
+            let more = tcpcopy / without - 1.0;
+            println!(
+                "{:<24} {:<10} {:>12.2} {:>12.2} {:>12.2} {:>8.1}{}",
+                workload.name,
+                way.name,
+                tcpcopy,
+                costs.per_request(costs.intercept),
+                tcpcopy - without,
+                more * 100.0,
+                if way.aim.is_some_and(|aim| more > aim) { "  above the aim" } else { "" },
+            );
+            results.push(json!({
+                "workload": workload.name,
+                "plugin": way.name,
+                "tcpcopy_cpu_us_per_request": tcpcopy,
+                "intercept_cpu_us_per_request": costs.per_request(costs.intercept),
+                "more_than_without": more,
+                "aim": way.aim,
+            }));
+        }
+    }
+    let file = args.json.clone().unwrap_or_else(|| programs::target_folder().join("bench/plugins.json"));
+    if let Some(folder) = file.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    }
+    std::fs::write(&file, serde_json::to_string_pretty(&results)?)
+        .with_context(|| format!("writing {}", file.display()))?;
+    println!(
+        "\naims: at most {:.0} % more with the native plugin, {:.0} % with the WebAssembly one",
+        NATIVE_AIM * 100.0,
+        WASM_AIM * 100.0
+    );
+    println!("results are in {}", file.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The options that name the plugin.
+fn module(workload: &Workload, way: &Way) -> Result<String> {
+    let Some(ending) = way.ending else { return Ok(String::new()) };
+    let name = match workload.load {
+        Load::Redis(_) | Load::RedisBenchmark(_) => "redis",
+        Load::Http(_) => "http",
+    };
+    let file: PathBuf = programs::target_folder().join("plugins").join(format!("{name}.{ending}"));
+    ensure!(file.exists(), "there is no {}\nhint: cargo xtask build-plugins", file.display());
+    Ok(format!("--module {}:{}", file.display(), workload.port()))
+}
