@@ -162,6 +162,11 @@ impl Exchange<'_> {
         self.index_of(start).is_none_or(|index| self.outbox.entries[index].void.is_some())
     }
 
+    /// Why the request that begins at `start` was given up, if it was.
+    pub(super) fn given_up_reason(&self, start: u64) -> Option<EndReason> {
+        self.index_of(start).and_then(|index| self.outbox.entries[index].void)
+    }
+
     /// Whether the request that begins at `start` is still to be delivered.
     pub(super) fn is_open(&self, start: u64) -> bool {
         self.index_of(start).is_some_and(|index| self.outbox.entries[index].is_open())

@@ -142,7 +142,7 @@ impl Outbox {
 
     /// Whether the protocol needs a connection before it can decide about what is pending.
     pub fn needs_preparation(&self) -> bool {
-        self.gate == Gate::Closed && !self.pending.is_empty()
+        self.gate == Gate::Closed && self.open > 0
     }
 
     /// Whether requests may go to a connection.
