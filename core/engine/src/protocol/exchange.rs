@@ -139,7 +139,12 @@ impl Exchange<'_> {
         let outbox = &mut *self.outbox;
         let may_pass = outbox.gate == Gate::Closed || outbox.staged.is_empty();
         match self.connection.as_deref_mut().filter(|c| may_pass && c.accepts_data()) {
-            Some(connection) => connection.push(bytes, boundary),
+            Some(connection) => {
+                connection.push(bytes, boundary);
+                if outbox.gate == Gate::Closed {
+                    outbox.prepared = connection.sender().end();
+                }
+            }
             None if outbox.gate == Gate::Open => {
                 outbox.staged.extend(bytes);
                 if boundary == Boundary::Pushed {
