@@ -135,23 +135,32 @@ impl Actions<'_> {
         self.send(with);
     }
 
-    /// Sends these bytes. They belong to the request under way, or begin one; before [`Actions::ready`], they belong to none and
-    /// go at once.
+    /// Sends these bytes. They belong to the request under way, or begin one.
     pub fn send(&mut self, bytes: &[u8]) {
+        self.give(abi::output::SEND, bytes);
+    }
+
+    /// Between [`crate::Plugin::on_connected`] and [`Actions::ready`]: sends these bytes at once. They belong to no request, and are
+    /// gone with the connection.
+    pub fn prepare(&mut self, bytes: &[u8]) {
+        self.give(abi::output::PREPARE, bytes);
+    }
+
+    fn give(&mut self, kind: u32, bytes: &[u8]) {
         if self.course == Course::Over || bytes.is_empty() {
             return;
         }
         let start = self.outcome.bytes.len() as u64;
         self.outcome.bytes.extend_from_slice(bytes);
         if let Some(last) = self.outcome.actions.last_mut()
-            && last.kind == abi::output::SEND
+            && last.kind == kind
             && last.session == self.session
             && last.value + u64::from(last.length) == start
         {
             last.length = length(last.length as usize + bytes.len());
             return;
         }
-        self.push(abi::output::SEND, start, length(bytes.len()));
+        self.push(kind, start, length(bytes.len()));
     }
 
     /// The request under way ends here. The next one is sent as the client did it: at once when it was pipelined, else after

@@ -247,6 +247,12 @@ impl Engine {
             match self.strangers.observe(client, online, segment, now) {
                 Sighting::RequestBegins => {}
                 Sighting::Nothing => return,
+                // A plugin knows by itself where a request begins.
+                Sighting::Skipped { first: true, reason: EndReason::MidStream }
+                    if self.shared.hub.plugin_for(online.port).is_some() =>
+                {
+                    self.strangers.forget(client, online);
+                }
                 Sighting::Repeated => {
                     counters.segments_repeated += 1;
                     return;

@@ -178,8 +178,7 @@ fn nobody_hears_what_was_not_asked_for() {
 fn a_session_joined_hears_what_comes_from_then_on() {
     let mut play = Play::new(Inputs::REFERENCES, 1);
     play.client(500, Some(FIRST), TcpFlags::PSH, "GET");
-    play.client(503, Some(FIRST.wrapping_add(2)), TcpFlags::PSH, "GET");
-    play.online(FIRST.wrapping_add(2), TcpFlags::PSH, "hello");
+    play.online(FIRST, TcpFlags::PSH, "hello");
     assert_eq!(
         play.heard().last().map(|text| text.trim_start_matches('|').to_owned()),
         Some("hello".to_owned())

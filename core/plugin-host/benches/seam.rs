@@ -8,10 +8,11 @@ mod guest;
 
 use rustix::time::{ClockId, clock_gettime};
 use std::hint::black_box;
+use std::path::Path;
 use tcpcopy_engine::plugin::{
-    Action, EventBatch, Fault, Group, Input, Inputs, Outcome, Output, PluginRunner, SessionId, Without,
+    Action, Event, EventBatch, Fault, Group, Input, Inputs, Outcome, Output, PluginRunner, SessionId, Without,
 };
-use tcpcopy_plugin_host::{Limits, Module};
+use tcpcopy_plugin_host::{Limits, Module, settings};
 
 /// Rounds of each measurement.
 const ROUNDS: usize = 15;
@@ -81,8 +82,44 @@ fn main() {
             );
         }
     }
+    // The same session throughout: what naming each session with `enter` costs is the difference.
+    let batch = guest::requests(&[(1, &[b'x'; 64][..]); 32]);
+    let times = measure(&mut runners, &batch);
+    println!("   64 bytes, batch 32, one session {:5.1} {:9.1} {:9.1}", times[0], times[1], times[2]);
+    with_sdk();
     instances("wasm", &mut runners[2].1);
     instances("native", &mut runners[1].1);
+}
+
+/// A plugin written with the SDK, which looks for the end of a line: 64 bytes a request, each in its own session.
+fn with_sdk() {
+    let (wasm, native) = guest::sdk_plugin();
+    let runner = |path: &Path| {
+        let module = Module::load(path, &guest::loader(Limits::default())).expect("loads");
+        let set = settings::resolve(module.descriptor(), None, &[]).expect("defaults");
+        let mut runner = module.configure(set).expect("configures").runner(0);
+        let group = runner.join().expect("joins");
+        let mut openings = EventBatch::default();
+        for session in 0..32 {
+            openings.events.push(Event { session, at: 1, input: Input::Opened(session as u32) });
+            openings.openings.push(guest::opening());
+        }
+        runner.run(group, &openings, 1, &mut Outcome::default()).expect("runs");
+        runner
+    };
+    let mut runners = vec![("native", runner(&native)), ("wasm", runner(&wasm))];
+    let mut line = [b'x'; 64];
+    line[63] = b'\n';
+    for size in [1, 8, 32] {
+        let requests: Vec<_> = (0..size).map(|session| (session, &line[..])).collect();
+        let times = measure(&mut runners, &guest::requests(&requests));
+        println!(
+            "SDK, 64 bytes, batch {size:2}          {:9.1} {:9.1} {:13.1}",
+            times[0],
+            times[1],
+            times[1] / times[0]
+        );
+    }
 }
 
 fn measure(runners: &mut [(&str, Box<dyn PluginRunner>)], batch: &EventBatch) -> Vec<f64> {
@@ -138,7 +175,7 @@ fn instances(name: &str, runner: &mut Box<dyn PluginRunner>) {
             if index % capacity == 0 {
                 let start = used();
                 groups.push(session(runner));
-                cost += (used() - start);
+                cost += used() - start;
                 made += 1;
             } else {
                 groups.push(runner.join().expect("joins"));

@@ -180,6 +180,7 @@ fn take(answer: &Collected, outcome: &mut Outcome) -> Result<(), Failure> {
             abi::output::FORWARD => Output::Forward(count()?),
             abi::output::DISCARD => Output::Discard(count()?),
             abi::output::SEND => Output::Send(span()?),
+            abi::output::PREPARE => Output::Prepare(span()?),
             abi::output::END_REQUEST => match action.value {
                 0 => Output::EndRequest(Reply::Expected),
                 1 => Output::EndRequest(Reply::NotExpected),

@@ -171,6 +171,8 @@ pub mod output {
     pub const CLEAR_TIMER: u32 = 12;
     /// `value`: bits of [`crate::inputs`].
     pub const WANT: u32 = 13;
+    /// `value`: start of the bytes; `length`.
+    pub const PREPARE: u32 = 14;
 }
 
 /// One thing to do.

@@ -168,6 +168,7 @@ fn action(action: &abi::Action) -> types::Action {
         abi::output::FORWARD => Output::Forward(value),
         abi::output::DISCARD => Output::Discard(value),
         abi::output::SEND => Output::Send(span),
+        abi::output::PREPARE => Output::Prepare(span),
         abi::output::END_REQUEST if value == 0 => Output::EndRequest(types::Reply::Expected),
         abi::output::END_REQUEST => Output::EndRequest(types::Reply::NotExpected),
         abi::output::REPLY_COMPLETE => Output::ReplyComplete,

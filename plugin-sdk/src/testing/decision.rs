@@ -36,6 +36,8 @@ pub enum Decision {
     Discard(Bytes),
     /// These bytes of the plugin are sent.
     Send(Bytes),
+    /// Bytes of the plugin that prepare a connection, and belong to no request.
+    Prepare(Bytes),
     /// A request ends.
     EndRequest(Reply),
     /// The oldest open request has its reply.
@@ -75,6 +77,11 @@ pub fn send(bytes: impl AsRef<[u8]>) -> Decision {
     Decision::Send(bytes.as_ref().into())
 }
 
+/// [`Decision::Prepare`], shorter to write.
+pub fn prepare(bytes: impl AsRef<[u8]>) -> Decision {
+    Decision::Prepare(bytes.as_ref().into())
+}
+
 /// A request as it would be sent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Request {
@@ -88,7 +95,8 @@ pub struct Request {
 pub(super) fn push_joined(decisions: &mut Vec<Decision>, decision: Decision) {
     if let (Some(Decision::Forward(before)), Decision::Forward(bytes))
     | (Some(Decision::Discard(before)), Decision::Discard(bytes))
-    | (Some(Decision::Send(before)), Decision::Send(bytes)) = (decisions.last_mut(), &decision)
+    | (Some(Decision::Send(before)), Decision::Send(bytes))
+    | (Some(Decision::Prepare(before)), Decision::Prepare(bytes)) = (decisions.last_mut(), &decision)
     {
         before.0.extend_from_slice(&bytes.0);
     } else {
@@ -121,8 +129,6 @@ pub(super) fn requests(decisions: &[Decision]) -> Vec<Request> {
     for decision in decisions {
         match decision {
             Decision::Forward(more) | Decision::Send(more) => bytes.extend_from_slice(&more.0),
-            // What was sent before belongs to no request.
-            Decision::Ready => bytes.clear(),
             Decision::EndRequest(reply) => {
                 requests.push(Request { bytes: Bytes(std::mem::take(&mut bytes)), reply: Some(*reply) })
             }

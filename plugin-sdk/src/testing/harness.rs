@@ -280,11 +280,11 @@ impl<P: Plugin> Harness<P> {
         normalised(self.decisions(session))
     }
 
-    /// The bytes that would be sent to the target, those before [`Decision::Ready`] included.
+    /// The bytes that would be sent to the target, [`Decision::Prepare`] included.
     pub fn sent(&self, session: u64) -> Vec<u8> {
         let mut sent = Vec::new();
         for decision in self.decisions(session) {
-            if let Decision::Forward(bytes) | Decision::Send(bytes) = decision {
+            if let Decision::Forward(bytes) | Decision::Send(bytes) | Decision::Prepare(bytes) = decision {
                 sent.extend_from_slice(&bytes.0);
             }
         }
@@ -403,6 +403,7 @@ impl Known {
             abi::output::FORWARD => Decision::Forward(Bytes(self.undecided.drain(..value).collect())),
             abi::output::DISCARD => Decision::Discard(Bytes(self.undecided.drain(..value).collect())),
             abi::output::SEND => Decision::Send(span().into()),
+            abi::output::PREPARE => Decision::Prepare(span().into()),
             abi::output::END_REQUEST if value == 0 => Decision::EndRequest(Reply::Expected),
             abi::output::END_REQUEST => Decision::EndRequest(Reply::NotExpected),
             abi::output::REPLY_COMPLETE => Decision::ReplyComplete,

@@ -11,7 +11,7 @@ mod literal;
 mod split;
 mod transcript;
 
-pub use decision::{Bytes, Decision, Request, discard, forward, send};
+pub use decision::{Bytes, Decision, Request, discard, forward, prepare, send};
 pub use harness::Harness;
 pub use split::{Record, Split, assert_split_invariant, replay};
 pub use transcript::Transcript;

@@ -41,7 +41,7 @@ impl Record {
     pub fn sent(&self) -> Vec<u8> {
         let mut sent = Vec::new();
         for decision in &self.decisions {
-            if let Decision::Forward(bytes) | Decision::Send(bytes) = decision {
+            if let Decision::Forward(bytes) | Decision::Send(bytes) | Decision::Prepare(bytes) = decision {
                 sent.extend_from_slice(&bytes.0);
             }
         }

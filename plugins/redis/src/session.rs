@@ -567,7 +567,7 @@ impl Session {
     pub fn on_connected(&mut self, actions: &mut Actions<'_>) {
         let mut bytes = Vec::new();
         let preamble = self.answers.connect(&mut bytes);
-        actions.send(&bytes);
+        actions.prepare(&bytes);
         if preamble == Preamble::None {
             actions.ready();
         }

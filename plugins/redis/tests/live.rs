@@ -94,7 +94,7 @@ impl Proxy {
     fn act(&mut self, decisions: Vec<Decision>) {
         for decision in decisions {
             match decision {
-                Decision::Send(bytes) if !self.ready && self.expected == 0 => self.write(&bytes.0),
+                Decision::Prepare(bytes) => self.write(&bytes.0),
                 Decision::Forward(bytes) | Decision::Send(bytes) if self.ready => self.write(&bytes.0),
                 Decision::Forward(bytes) | Decision::Send(bytes) => self.waiting.extend_from_slice(&bytes.0),
                 Decision::EndRequest(Reply::Expected) => self.expected += 1,

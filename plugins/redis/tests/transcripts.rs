@@ -324,9 +324,9 @@ fn a_new_connection_is_told_what_the_old_one_was() {
     let last = record
         .decisions
         .iter()
-        .rposition(|decision| matches!(decision, Decision::Send(_)))
+        .rposition(|decision| matches!(decision, Decision::Prepare(_)))
         .expect("a preamble");
-    let Decision::Send(preamble) = &record.decisions[last] else { unreachable!() };
+    let Decision::Prepare(preamble) = &record.decisions[last] else { unreachable!() };
     assert_eq!(
         lines_of(&preamble.0),
         "AUTH new; HELLO 3; SELECT 7; CLIENT SETNAME me; CLIENT SETINFO LIB-NAME x; CLIENT NO-EVICT on; CLIENT TRACKING ON; \

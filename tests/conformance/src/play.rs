@@ -121,7 +121,7 @@ impl Session {
         let decision = match action.output {
             Output::Forward(bytes) => Decision::Forward(self.take(bytes)?),
             Output::Discard(bytes) => Decision::Discard(self.take(bytes)?),
-            Output::Send(span) => Decision::Send(bytes_of(span)?),
+            Output::Send(span) | Output::Prepare(span) => Decision::Send(bytes_of(span)?),
             Output::EndRequest(reply) => {
                 self.record.unanswered += u64::from(reply == Reply::Expected);
                 Decision::EndRequest(reply)

@@ -124,6 +124,10 @@ fn reasons(world: &World, client: &Client) -> BTreeSet<EndReason> {
         // A segment captured, perhaps again, after its session's end looks like one of a connection that began before the capture.
         reasons.insert(EndReason::MidStream);
     }
+    if world.profile.plan.is_some() && reasons.contains(&EndReason::MidStream) {
+        // With a plugin, a connection is joined at once, perhaps behind its last request.
+        reasons.insert(EndReason::Idle);
+    }
     if let Some(plan) = &world.profile.plan {
         let number = crate::client::number_of(client.endpoint.addr).unwrap_or(u32::MAX);
         let notes = plugin::lock(&world.notes);

@@ -76,7 +76,7 @@ impl Hub {
     /// Time passes also while nothing is captured.
     pub(crate) fn note_time(&mut self, now: Instant) {
         let (nanos, taken) = self.newest;
-        self.unix_nanos = nanos + now.saturating_since(taken).as_nanos() as u64;
+        self.unix_nanos = nanos.saturating_add(now.saturating_since(taken).as_nanos() as u64);
     }
 
     pub(crate) fn add(&mut self, runner: Box<dyn PluginRunner>, ports: Vec<u16>, policy: WaitPolicy) {

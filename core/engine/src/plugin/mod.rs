@@ -42,7 +42,7 @@ impl Inputs {
     pub const RESPONSES: Self = Self(1);
     /// Bytes of the online server.
     pub const REFERENCES: Self = Self(2);
-    /// Connections made; nothing is sent on a new connection before [`Output::Ready`].
+    /// Connections made; nothing but [`Output::Prepare`] is sent on a new one before [`Output::Ready`].
     pub const CONNECTIONS: Self = Self(4);
     /// Ends of clients.
     pub const CLOSES: Self = Self(8);
@@ -149,8 +149,10 @@ pub enum Output {
     Forward(u32),
     /// Leave them out.
     Discard(u32),
-    /// Send bytes of the plugin.
+    /// Send bytes of the plugin, as part of a request.
     Send(Span),
+    /// Send bytes of the plugin at once, to prepare a connection for requests.
+    Prepare(Span),
     /// The request under way ends here.
     EndRequest(Reply),
     /// The oldest request that expects a reply has it.

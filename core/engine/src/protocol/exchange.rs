@@ -139,7 +139,12 @@ impl Exchange<'_> {
         let outbox = &mut *self.outbox;
         let may_pass = outbox.gate == Gate::Closed || outbox.staged.is_empty();
         match self.connection.as_deref_mut().filter(|c| may_pass && c.accepts_data()) {
-            Some(connection) => connection.push(bytes, boundary),
+            Some(connection) => {
+                connection.push(bytes, boundary);
+                if outbox.gate == Gate::Closed {
+                    outbox.prepared = connection.sender().end();
+                }
+            }
             None if outbox.gate == Gate::Open => {
                 outbox.staged.extend(bytes);
                 if boundary == Boundary::Pushed {
@@ -160,6 +165,11 @@ impl Exchange<'_> {
     /// Whether the request that begins at `start` was given up, or is long past.
     pub(super) fn is_given_up(&self, start: u64) -> bool {
         self.index_of(start).is_none_or(|index| self.outbox.entries[index].void.is_some())
+    }
+
+    /// Why the request that begins at `start` was given up, if it was.
+    pub(super) fn given_up_reason(&self, start: u64) -> Option<EndReason> {
+        self.index_of(start).and_then(|index| self.outbox.entries[index].void)
     }
 
     /// Whether the request that begins at `start` is still to be delivered.

@@ -68,6 +68,8 @@ pub struct Outbox {
     pub(super) reconnect: bool,
     /// The protocol has not prepared the connection for requests yet.
     pub(super) gate: Gate,
+    /// Bytes at the beginning of the connection's stream that only prepare it.
+    pub(super) prepared: u64,
     /// The protocol wants other inputs than before.
     pub(super) inputs_changed: bool,
     pub(super) given_up: Option<EndReason>,
@@ -140,9 +142,19 @@ impl Outbox {
         std::mem::replace(&mut self.inputs_changed, false)
     }
 
+    /// Bytes at the beginning of the connection's stream that belong to no request.
+    pub const fn prepared(&self) -> u64 {
+        self.prepared
+    }
+
+    /// Takes note of a new connection.
+    pub const fn begin_connection(&mut self) {
+        self.prepared = 0;
+    }
+
     /// Whether the protocol needs a connection before it can decide about what is pending.
     pub fn needs_preparation(&self) -> bool {
-        self.gate == Gate::Closed && !self.pending.is_empty()
+        self.gate == Gate::Closed && self.open > 0
     }
 
     /// Whether requests may go to a connection.

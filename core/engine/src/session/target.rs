@@ -5,7 +5,7 @@ use crate::batch::PacketBatch;
 use crate::config::{EngineConfig, Pace};
 use crate::counters::{Counters, EndReason};
 use crate::flow::FlowKey;
-use crate::protocol::{Bodies, ClientEnd, Exchange, Gate, ResponseBytes};
+use crate::protocol::{Bodies, ClientEnd, Exchange, ResponseBytes};
 use crate::shared::Shared;
 use crate::stream::{Arrival, Assembler, SegmentInfo};
 use crate::tcp::connection::{Emitted, Limited, Reset};
@@ -88,6 +88,7 @@ impl Session {
         };
         self.attempts += 1;
         self.response = Assembler::default();
+        self.outbox.begin_connection();
         self.retry_at = None;
         self.last_progress = now;
         let options = ConnectionOptions {
@@ -230,7 +231,8 @@ impl Session {
         }
         if progress.acknowledged > 0 {
             shared.counters.request_bytes_acknowledged += progress.acknowledged;
-            if self.outbox.gate() == Gate::Open {
+            let acknowledged = self.connection.as_ref().map_or(0, |c| c.sender().acknowledged());
+            if acknowledged > self.outbox.prepared() {
                 // What only prepares a connection is no request.
                 self.fruitless = 0;
             }
@@ -284,7 +286,7 @@ impl Session {
     fn connection_lost(&mut self, reason: EndReason, shared: &mut Shared, now: Instant) {
         let Some(mut connection) = self.connection.take() else { return };
         self.outbox.connection_lost(&mut connection, reason, &mut shared.counters);
-        if connection.sender().acknowledged() == 0 || self.outbox.gate() == Gate::Closed {
+        if connection.sender().acknowledged() <= self.outbox.prepared() {
             self.fruitless += 1;
         }
         if reason != EndReason::TargetClosed {

@@ -98,7 +98,7 @@ impl Lines {
             Input::Connected => {
                 let start = outcome.bytes.len() as u32;
                 outcome.bytes.extend(GREETING);
-                say(Output::Send(Span { start, length: GREETING.len() as u32 }));
+                say(Output::Prepare(Span { start, length: GREETING.len() as u32 }));
             }
             Input::ConnectionLost { unanswered, kept, interrupted } => {
                 session.response.clear();

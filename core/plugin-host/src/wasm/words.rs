@@ -79,6 +79,7 @@ pub(super) fn take(answer: exported::Outcome, outcome: &mut Outcome) -> Result<(
             types::Output::Forward(count) => Output::Forward(count),
             types::Output::Discard(count) => Output::Discard(count),
             types::Output::Send(bytes) => Output::Send(span(bytes)?),
+            types::Output::Prepare(bytes) => Output::Prepare(span(bytes)?),
             types::Output::EndRequest(types::Reply::Expected) => Output::EndRequest(Reply::Expected),
             types::Output::EndRequest(types::Reply::NotExpected) => Output::EndRequest(Reply::NotExpected),
             types::Output::ReplyComplete => Output::ReplyComplete,

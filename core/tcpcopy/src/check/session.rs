@@ -245,15 +245,19 @@ impl Session {
             Output::Send(span) => {
                 let sent = span.of(bytes).ok_or(OUTSIDE)?;
                 self.bytes.added += sent.len() as u64;
-                if !self.is_ready {
-                    let mut preview = Preview::default();
-                    preview.extend(sent);
-                    self.tell(at, What::Prepared(preview));
-                } else {
-                    let request = self.request.get_or_insert_with(Request::default);
-                    request.added += sent.len() as u64;
-                    request.preview.extend(sent);
+                let request = self.request.get_or_insert_with(Request::default);
+                request.added += sent.len() as u64;
+                request.preview.extend(sent);
+            }
+            Output::Prepare(span) => {
+                let sent = span.of(bytes).ok_or(OUTSIDE)?;
+                if self.is_ready {
+                    return Err("bytes to prepare a connection that is ready");
                 }
+                self.bytes.added += sent.len() as u64;
+                let mut preview = Preview::default();
+                preview.extend(sent);
+                self.tell(at, What::Prepared(preview));
             }
             Output::EndRequest(reply) => self.end_request(at, reply),
             Output::ReplyComplete => {

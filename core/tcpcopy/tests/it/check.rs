@@ -184,7 +184,7 @@ impl PluginRunner for Lines {
                 Input::Connected => {
                     outcome.bytes.extend(b"hello\n");
                     let start = outcome.bytes.len() as u32 - 6;
-                    act(Output::Send(Span { start, length: 6 }));
+                    act(Output::Prepare(Span { start, length: 6 }));
                     act(Output::Ready);
                 }
                 Input::Request(span) => {

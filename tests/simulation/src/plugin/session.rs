@@ -147,7 +147,7 @@ impl Session {
                     return wrong("connected twice".into());
                 }
                 self.preparation = Preparation::Asked(u64::from(self.plan.preamble.unwrap_or(0)));
-                self.send(&preamble, outcome);
+                self.give(Output::Prepare, &preamble, outcome);
                 Ok(())
             }
             Input::ConnectionLost { unanswered, kept, interrupted } => {
@@ -198,9 +198,13 @@ impl Session {
     }
 
     fn send(&self, bytes: &[u8], outcome: &mut Outcome) {
+        self.give(Output::Send, bytes, outcome);
+    }
+
+    fn give(&self, output: fn(Span) -> Output, bytes: &[u8], outcome: &mut Outcome) {
         let start = outcome.bytes.len() as u32;
         outcome.bytes.extend_from_slice(bytes);
-        self.say(Output::Send(Span { start, length: bytes.len() as u32 }), outcome);
+        self.say(output(Span { start, length: bytes.len() as u32 }), outcome);
     }
 
     /// Takes `n` bytes of the target's response.

@@ -163,6 +163,13 @@ impl PluginProtocol {
                 Some(bytes) => self.send(bytes, exchange),
                 None => self.violate("a span outside of its bytes", exchange),
             },
+            Output::Prepare(span) => match span.of(bytes) {
+                Some(bytes) if exchange.gate() == Gate::Closed => {
+                    exchange.send(None, bytes, Boundary::Pushed)
+                }
+                Some(_) => self.violate("bytes to prepare a connection that is ready", exchange),
+                None => self.violate("a span outside of its bytes", exchange),
+            },
             Output::EndRequest(reply) => self.end_request(reply, exchange),
             Output::ReplyComplete => {
                 if let Some(Some(_)) = self.sequencer.reply_complete() {
@@ -264,17 +271,10 @@ impl PluginProtocol {
     }
 
     fn send(&mut self, bytes: &[u8], exchange: &mut Exchange<'_>) {
-        if self.is_unprepared(exchange) {
-            return exchange.send(None, bytes, Boundary::Pushed);
-        }
         self.cross_gap(exchange);
         self.begin(exchange);
         self.queued_bytes += bytes.len();
         self.queue.push_back(Piece::Send(bytes.into()));
-    }
-
-    fn is_unprepared(&self, exchange: &Exchange<'_>) -> bool {
-        self.allowed.contains(Inputs::CONNECTIONS) && exchange.gate() == Gate::Closed
     }
 
     fn end_request(&mut self, reply: Reply, exchange: &mut Exchange<'_>) {
@@ -617,7 +617,16 @@ impl Protocol for PluginProtocol {
         if self.allowed.contains(Inputs::CONNECTIONS) {
             exchange.set_gate(Gate::Closed);
         }
+        let untouched = interrupted && self.request.is_none() && self.allowed.contains(Inputs::CONNECTIONS);
+        let interrupted = interrupted && !untouched;
         self.tell(Input::ConnectionLost { unanswered, kept, interrupted }, None, exchange);
+        if untouched {
+            // What was given up with it may be many requests. The plugin has to find the next one behind them by itself, or
+            // nothing would ever ask for a connection again.
+            let reason = exchange.given_up_reason(self.position).unwrap_or(EndReason::Protocol);
+            self.gaps.push_back((exchange.captured_end(), reason));
+            self.tell(Input::Gap, None, exchange);
+        }
         self.release(exchange);
     }
 
