@@ -105,6 +105,9 @@ impl Engine {
             Err(link::LinkError::NotIp) => self.shared.counters.packets_ignored += 1,
             Err(_) => self.shared.counters.packets_malformed += 1,
         }
+        if self.shared.hub.is_full() {
+            self.run_plugins(now);
+        }
     }
 
     fn handle_captured(&mut self, data: &[u8], wire_len: usize, captured_at_nanos: u64, now: Instant) {
@@ -328,6 +331,9 @@ impl Engine {
         self.with_session(number, now, |session, shared| {
             session.on_reply(&flow, &header, body, shared, now);
         });
+        if self.shared.hub.is_full() {
+            self.run_plugins(now);
+        }
     }
 
     /// `intercept` refused the route of `flow`: another instance replays the same address and port. The session tries others.

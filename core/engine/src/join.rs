@@ -106,7 +106,7 @@ impl Strangers {
             }
             return Sighting::Nothing;
         }
-        if in_order && (stranger.ready || reads) {
+        if in_order && (stranger.ready || reads) && !stranger.known.is_some_and(is_final) {
             self.table.remove(&key);
             return Sighting::RequestBegins;
         }
@@ -153,6 +153,12 @@ impl Strangers {
             self.table.clear();
         }
     }
+}
+
+/// Whether a session that ended for `reason` is not to begin anew in the middle of its connection: what its plugin gave up would
+/// be given up again.
+const fn is_final(reason: EndReason) -> bool {
+    matches!(reason, EndReason::Protocol | EndReason::PluginFault | EndReason::PluginDisabled)
 }
 
 #[cfg(test)]

@@ -42,6 +42,8 @@ pub(crate) struct Hub {
     spare: Vec<EventBatch>,
     /// The present time, in nanoseconds of the Unix epoch.
     unix_nanos: u64,
+    /// Bytes in the queues.
+    queued_bytes: usize,
     /// The time of capture of the newest packet, and when it was taken.
     newest: (u64, Instant),
     inputs: Inputs,
@@ -60,6 +62,7 @@ impl Default for Hub {
             waiting: Vec::new(),
             spare: Vec::new(),
             unix_nanos: 0,
+            queued_bytes: 0,
             newest: (0, Instant::ZERO),
             inputs: Inputs::NONE,
         }
@@ -175,11 +178,20 @@ impl Hub {
         pieces: [&[u8]; 2],
         input: impl FnOnce(Span) -> Input,
     ) {
+        self.queued_bytes += pieces[0].len() + pieces[1].len();
         self.push_with(place, session, at, |batch| {
             let start = batch.bytes.len() as u32;
             pieces.into_iter().for_each(|piece| batch.bytes.extend_from_slice(piece));
             input(Span { start, length: batch.bytes.len() as u32 - start })
         });
+    }
+
+    /// Whether so much waits that plugins are to be called before more is added: what they are given has to fit into their memory,
+    /// and into the processor's.
+    pub(crate) const fn is_full(&self) -> bool {
+        /// Bytes queued before plugins are called.
+        const LIMIT: usize = 256 << 10;
+        self.queued_bytes >= LIMIT
     }
 
     /// Whether nothing waits.
@@ -189,6 +201,7 @@ impl Hub {
 
     /// Takes the list of queues with something in them.
     pub(crate) fn take_waiting(&mut self, into: &mut Vec<Place>) {
+        self.queued_bytes = 0;
         into.append(&mut self.waiting);
     }
 
@@ -209,7 +222,7 @@ impl Hub {
     pub(crate) fn recycle(&mut self, mut batch: EventBatch) {
         /// Batches kept at most, and how large.
         const KEPT: usize = 64;
-        const KEPT_BYTES: usize = 256 << 10;
+        const KEPT_BYTES: usize = 1 << 20;
         if self.spare.len() < KEPT && batch.bytes.capacity() <= KEPT_BYTES {
             batch.clear();
             self.spare.push(batch);

@@ -277,15 +277,15 @@ impl Reader {
         let to = Endpoint::new(packet.destination, segment.destination_port);
         let is_from_known = self.connections.contains_key(&(to, from));
         if self.ports.contains(&to.port) && !is_from_known {
-            self.from_client(from, to, &segment, at, each);
+            self.take_from_client(from, to, &segment, at, each);
         } else if self.ports.contains(&from.port) {
-            self.from_server(to, from, &segment, at, each);
+            self.take_from_server(to, from, &segment, at, each);
         } else {
             self.facts.others += 1;
         }
     }
 
-    fn from_client(
+    fn take_from_client(
         &mut self,
         client: Endpoint,
         online: Endpoint,
@@ -336,7 +336,7 @@ impl Reader {
         }
     }
 
-    fn from_server(
+    fn take_from_server(
         &mut self,
         client: Endpoint,
         online: Endpoint,

@@ -345,13 +345,9 @@ impl Session {
             return;
         }
         match self.gap_at.take() {
-            Some(0) => {
-                if self.request.take().is_some() {
-                    self.tell(at, What::Abandoned);
-                }
-            }
-            Some(_) => self.end(at, What::Violation("bytes before missing ones that were not discarded")),
-            None => {}
+            Some(0) if self.request.take().is_some() => self.tell(at, What::Abandoned),
+            Some(1..) => self.end(at, What::Violation("bytes before missing ones that were not discarded")),
+            Some(0) | None => {}
         }
     }
 
