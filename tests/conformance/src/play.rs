@@ -198,7 +198,7 @@ pub fn play(configured: &Configured, transcript: &Transcript, split: Split) -> R
             }
             let flush = match split {
                 Split::Whole | Split::Bytes => true,
-                Split::Random(_) | Split::Twins(_) => next_random(&mut random) % 2 == 0,
+                Split::Random(_) | Split::Twins(_) => next_random(&mut random).is_multiple_of(2),
             };
             if flush {
                 player.flush()?;
@@ -352,9 +352,12 @@ impl Player {
     }
 }
 
+/// Makes a step of bytes.
+type MakeStep = fn(Vec<u8>) -> Step;
+
 /// A step in the pieces that it comes in.
 fn pieces(step: &Step, split: Split, random: &mut u64) -> Vec<Step> {
-    let (bytes, make): (&[u8], fn(Vec<u8>) -> Step) = match step {
+    let (bytes, make): (&[u8], MakeStep) = match step {
         Step::Request(bytes) => (bytes, Step::Request),
         Step::Response(bytes) => (bytes, Step::Response),
         Step::Reference(bytes) => (bytes, Step::Reference),

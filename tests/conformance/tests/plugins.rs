@@ -134,7 +134,8 @@ fn capture(name: &str, capture: &Capture, sniff: corpus::Sniff) -> Result<()> {
         let is_whole =
             transcript.origin == Origin::Start && !transcript.steps.contains(&tcpcopy_conformance::Step::Gap);
         let left = record.undecided.len();
-        ensure!(left == 0 || !is_whole, "{}: {left} bytes were not decided about", transcript.name);
+        let may_be_left = !is_whole || INCOMPLETE.contains(&corpus::file_name(&capture.file).as_str());
+        ensure!(left == 0 || may_be_left, "{}: {left} bytes were not decided about", transcript.name);
     }
     Ok(())
 }
