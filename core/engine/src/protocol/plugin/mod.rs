@@ -691,6 +691,11 @@ impl Protocol for PluginProtocol {
 
     fn rejoin(&mut self, exchange: &mut Exchange<'_>) {
         let reason = EndReason::PluginFault;
+        let waited = self.queue.iter().rev().filter_map(|piece| match piece {
+            Piece::Begin { start: Some(start), wait: Some(wait) } => Some((*start, *wait)),
+            _ => None,
+        });
+        self.sequencer.restart(waited);
         self.clear_queue();
         let decided = exchange.decided();
         if !self.gaps.is_empty() || !exchange.forget_undecided(decided) {
@@ -707,7 +712,6 @@ impl Protocol for PluginProtocol {
             self.seeking = Some(reason);
         }
         exchange.break_connection(reason);
-        self.sequencer.restart();
         self.plugin_timer = None;
         self.inputs = self.allowed;
         self.set_timers(exchange);

@@ -145,8 +145,12 @@ impl Sequencer {
         self.drift = received as i64 - self.acknowledged_at_release as i64;
     }
 
-    /// Forgets all decisions that were not released, and all replies due.
-    pub(super) fn restart(&mut self) {
+    /// Forgets all decisions that were not released, and all replies due. `undone` are the requests that had waited, with where
+    /// they began, the last one first: they will wait again.
+    pub(super) fn restart(&mut self, undone: impl Iterator<Item = (u64, Wait)>) {
+        for (start, wait) in undone {
+            self.turns.push_front((start, wait.acknowledged));
+        }
         self.unanswered.clear();
         self.ended = self.released;
         self.early_replies = 0;
