@@ -213,12 +213,10 @@ impl Exchange<'_> {
 
     /// Gives up requests of which something was forwarded, as far as they are not acknowledged, and asks for a new connection.
     pub(super) fn break_connection(&mut self, reason: EndReason) {
-        for entry in &mut self.outbox.entries {
+        for index in 0..self.outbox.entries.len() {
+            let entry = &self.outbox.entries[index];
             if entry.placed.is_some() && entry.is_open() {
-                entry.void = Some(reason);
-                self.outbox.open -= 1;
-                self.counters.requests_waiting -= 1;
-                self.counters.requests_given_up.add(reason, 1);
+                self.outbox.give_up(index, reason, self.counters);
             }
         }
         self.outbox.breaking = Some((0, reason));
@@ -260,13 +258,8 @@ impl Exchange<'_> {
             }
             None if continues => {
                 // Half of the request is on a connection that takes no more, so the rest belongs nowhere.
-                if outbox.entries[index].is_open() {
-                    outbox.open -= 1;
-                    self.counters.requests_waiting -= 1;
-                    self.counters.requests_given_up.add(EndReason::TargetClosed, 1);
-                }
+                outbox.give_up(index, EndReason::TargetClosed, self.counters);
                 self.uncount(index, EndReason::TargetClosed);
-                self.outbox.entries[index].void = Some(EndReason::TargetClosed);
                 return;
             }
             None => {
@@ -335,22 +328,20 @@ impl Exchange<'_> {
     /// Gives up the request that the last captured byte belongs to, for `reason`; what follows of it is dropped. When part of
     /// it was forwarded already, the connection is broken, because half a request is on it.
     pub fn give_up_last_request(&mut self, reason: EndReason) {
-        let Some(entry) = self.outbox.entries.back_mut().filter(|e| e.void.is_none()) else { return };
-        let was_open = entry.is_open();
-        entry.void = Some(reason);
+        let Some(last) = self.outbox.entries.len().checked_sub(1) else { return };
+        let entry = &self.outbox.entries[last];
+        if entry.void.is_some() {
+            return;
+        }
         if let (None, Some((start, _))) = (self.outbox.breaking, entry.placed) {
             self.outbox.breaking = Some((start, reason));
         }
-        if std::mem::take(&mut entry.left_out) {
+        self.outbox.give_up(last, reason, self.counters);
+        if std::mem::take(&mut self.outbox.entries[last].left_out) {
             self.counters.requests_given_up.take_back(EndReason::Filtered, 1);
             self.counters.requests_given_up.add(reason, 1);
-        } else if entry.done {
-            self.uncount(self.outbox.entries.len() - 1, reason);
-        } else if was_open {
-            self.outbox.open -= 1;
-            self.counters.requests_waiting -= 1;
-            self.counters.requests_given_up.add(reason, 1);
         }
+        self.uncount(last, reason);
     }
 
     /// Ends the session's connection once everything forwarded is delivered: with a FIN, or at once with a reset.

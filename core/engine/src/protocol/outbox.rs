@@ -301,7 +301,8 @@ impl Outbox {
         };
         let first_kept = self.entries.iter().rposition(is_touched).map_or(0, |last| last + 1);
         let mut unsent_from = None;
-        for (i, entry) in self.entries.iter_mut().enumerate() {
+        for i in 0..self.entries.len() {
+            let entry = &mut self.entries[i];
             if i < first_kept && entry.placed.is_none() && entry.void.is_none() {
                 // Left out between requests that went to the connection.
                 if entry.is_open() {
@@ -311,13 +312,7 @@ impl Outbox {
                     counters.requests_given_up.add(EndReason::Filtered, 1);
                 }
             } else if i < first_kept {
-                if entry.is_open() {
-                    self.open -= 1;
-                    counters.requests_waiting -= 1;
-                    counters.requests_given_up.add(reason, 1);
-                }
-                // What more is captured of a request that began on the lost connection has nowhere to go.
-                entry.void.get_or_insert(reason);
+                self.give_up(i, reason, counters);
             } else if let Some((start, _)) = entry.placed {
                 unsent_from.get_or_insert(start);
             }
@@ -325,6 +320,17 @@ impl Outbox {
         let from = unsent_from.unwrap_or(STAGED_BASE);
         let (bytes, boundaries) = connection.take_unacknowledged(from);
         self.restage(&bytes, &boundaries, from, counters);
+    }
+
+    /// Gives a request up, if it is neither acknowledged nor given up already; what more is captured of it has nowhere to go.
+    pub(super) fn give_up(&mut self, index: usize, reason: EndReason, counters: &mut Counters) {
+        let entry = &mut self.entries[index];
+        if entry.is_open() {
+            self.open -= 1;
+            counters.requests_waiting -= 1;
+            counters.requests_given_up.add(reason, 1);
+        }
+        entry.void.get_or_insert(reason);
     }
 
     /// Takes what was given up out of what is staged.
@@ -376,14 +382,9 @@ impl Outbox {
 
     /// Gives up everything that is not acknowledged.
     pub fn give_up_all(&mut self, reason: EndReason, counters: &mut Counters) {
-        for entry in &mut self.entries {
-            if entry.is_open() {
-                counters.requests_waiting -= 1;
-                counters.requests_given_up.add(reason, 1);
-            }
-            entry.void.get_or_insert(reason);
+        for index in 0..self.entries.len() {
+            self.give_up(index, reason, counters);
         }
-        self.open = 0;
         self.unsent_from = 0;
         let keep = self.entries.pop_back();
         self.entries.clear();

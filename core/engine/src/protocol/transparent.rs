@@ -21,7 +21,7 @@ const QUIET_MIN: Duration = Duration::from_micros(300);
 /// Longest silence needed, however far away the target is.
 const QUIET_MAX: Duration = Duration::from_millis(50);
 /// How long a client's reset waits for the answer of the last request, once that has arrived.
-const RESET_PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const RESET_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long a target must be silent before the next request goes, when it is unclear how many of several it has answered.
 const UNCLEAR_PATIENCE: Duration = Duration::from_secs(1);
@@ -247,7 +247,8 @@ impl Transparent {
     }
 }
 
-const fn boundary(pushed: bool) -> Boundary {
+/// How a piece ends of which `pushed` says whether a write of the client ended there.
+pub(super) const fn boundary(pushed: bool) -> Boundary {
     if pushed { Boundary::Pushed } else { Boundary::Open }
 }
 

@@ -183,8 +183,9 @@ impl Session {
         };
         let opening = Opening { origin, client, online, target: self.target };
         let (id, policy) = (self.id(), shared.hub.policy(plugin));
-        let mut exchange = self.exchange(shared, now);
-        let protocol = PluginProtocol::new(place, id, policy, opening, at, &mut exchange);
+        let protocol = self.with_protocol(shared, now, |_, exchange| {
+            PluginProtocol::new(place, id, policy, opening, at, exchange)
+        });
         self.protocol = Box::new(protocol);
         false
     }
@@ -192,16 +193,6 @@ impl Session {
     /// The session's number in events and actions: never used again.
     pub(crate) const fn id(&self) -> SessionId {
         self.serial << 32 | self.number as u64
-    }
-
-    fn exchange<'a>(&'a mut self, shared: &'a mut Shared, now: Instant) -> Exchange<'a> {
-        Exchange {
-            outbox: &mut self.outbox,
-            connection: self.connection.as_mut(),
-            counters: &mut shared.counters,
-            hub: &mut shared.hub,
-            now,
-        }
     }
 
     /// Whether `segment` is the SYN that this session began with, again.
@@ -424,12 +415,12 @@ impl Session {
         self.protocol.plugin_place()
     }
 
-    fn with_protocol(
+    fn with_protocol<R>(
         &mut self,
         shared: &mut Shared,
         now: Instant,
-        act: impl FnOnce(&mut dyn Protocol, &mut Exchange<'_>),
-    ) {
+        act: impl FnOnce(&mut dyn Protocol, &mut Exchange<'_>) -> R,
+    ) -> R {
         let mut exchange = Exchange {
             outbox: &mut self.outbox,
             connection: self.connection.as_mut(),
@@ -437,7 +428,7 @@ impl Session {
             hub: &mut shared.hub,
             now,
         };
-        act(&mut *self.protocol, &mut exchange);
+        act(&mut *self.protocol, &mut exchange)
     }
 
     /// Lets due timers fire.

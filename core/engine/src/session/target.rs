@@ -351,15 +351,24 @@ impl Session {
             self.end(reason, shared, now);
         } else if let Some((_, reason)) = self.outbox.take_breaking() {
             self.lost = None;
-            if let Some(mut connection) = self.connection.take() {
-                self.outbox.connection_lost(&mut connection, reason, &mut shared.counters);
-                connection.abort(now);
-                self.retire(connection, shared);
-                self.response = Assembler::default();
-            } else {
-                self.outbox.drop_given_up(&mut shared.counters);
+            match self.connection.take() {
+                Some(connection) => self.break_off(connection, reason, shared, now),
+                None => self.outbox.drop_given_up(&mut shared.counters),
             }
         }
+    }
+
+    /// Resets a connection that nothing may follow on. What can't have reached the target goes to a new one.
+    fn break_off(
+        &mut self,
+        mut connection: Connection,
+        reason: EndReason,
+        shared: &mut Shared,
+        now: Instant,
+    ) {
+        self.outbox.connection_lost(&mut connection, reason, &mut shared.counters);
+        connection.abort(now);
+        self.retire(connection, shared);
     }
 
     /// Brings the session to where it has to be after something happened: staged bytes to a connection, ends to their ends.
@@ -395,9 +404,7 @@ impl Session {
             self.with_protocol(shared, now, |p, exchange| p.on_timer(exchange));
             return;
         }
-        self.outbox.connection_lost(&mut connection, reason, &mut shared.counters);
-        connection.abort(now);
-        self.retire(connection, shared);
+        self.break_off(connection, reason, shared, now);
         self.with_protocol(shared, now, |p, exchange| p.on_connection_lost(exchange));
     }
 

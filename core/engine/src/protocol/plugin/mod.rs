@@ -7,22 +7,23 @@
 mod sequencer;
 
 use super::outbox::Gate;
+use super::transparent::{RESET_PATIENCE, boundary};
 use super::{
     Bodies, ClientEnd, Exchange, Opening, Origin, PluginPlace, Protocol, ResponseBytes, Transparent,
     WaitPolicy,
 };
 use crate::counters::EndReason;
-use crate::plugin::{Input, Inputs, Output, Place, Reply, SessionId, Without};
+use crate::plugin::{Input, Inputs, Output, Place, Reply, SessionId, Span, Without};
 use crate::stream::SegmentInfo;
 use crate::tcp::sender::Boundary;
 use crate::time::{Duration, Instant};
 use sequencer::{Sequencer, Wait};
 use std::collections::VecDeque;
 
-/// How long a client's reset waits for replies that are due, once everything has arrived.
-const RESET_PATIENCE: Duration = Duration::from_secs(1);
 /// How long bytes that the plugin can't decide about wait for more when the client has closed.
 const INCOMPLETE_PATIENCE: Duration = Duration::from_secs(1);
+
+const OUTSIDE: &str = "a span outside of its bytes";
 
 /// A decision on its way to the connection.
 #[derive(Debug)]
@@ -115,11 +116,8 @@ impl PluginProtocol {
         exchange: &mut Exchange<'_>,
     ) -> Self {
         let inputs = exchange.hub.inputs(place.plugin);
-        if inputs.contains(Inputs::CONNECTIONS) {
-            exchange.set_gate(Gate::Closed);
-        }
         exchange.hub.push_opening(place, session, Some(at), opening);
-        Self {
+        let protocol = Self {
             place,
             session,
             policy,
@@ -142,7 +140,9 @@ impl PluginProtocol {
             plugin_timer: None,
             own_timer: None,
             transparent: None,
-        }
+        };
+        protocol.close_gate(exchange);
+        protocol
     }
 
     fn tell(&mut self, input: Input, at: Option<u64>, exchange: &mut Exchange<'_>) {
@@ -150,25 +150,50 @@ impl PluginProtocol {
         exchange.hub.push(self.place, self.session, at, input);
     }
 
+    fn tell_bytes(
+        &mut self,
+        bytes: &[u8],
+        at: Option<u64>,
+        input: fn(Span) -> Input,
+        exchange: &mut Exchange<'_>,
+    ) {
+        self.queued = Queued::Something;
+        exchange.hub.push_bytes(self.place, self.session, at, [bytes, &[]], input);
+    }
+
+    /// Tells the plugin of the last `len` captured bytes.
+    fn tell_request(&mut self, len: usize, at: Option<u64>, exchange: &mut Exchange<'_>) {
+        self.queued = Queued::Something;
+        let Exchange { outbox, hub, .. } = exchange;
+        hub.push_bytes(self.place, self.session, at, outbox.last_pending(len), Input::Request);
+    }
+
+    /// A connection is to be prepared before requests go out on it, if the plugin asked for that.
+    fn close_gate(&self, exchange: &mut Exchange<'_>) {
+        if self.allowed.contains(Inputs::CONNECTIONS) {
+            exchange.set_gate(Gate::Closed);
+        }
+    }
+
     fn undecided(&self, exchange: &Exchange<'_>) -> u64 {
         exchange.captured_end() - self.position
     }
 
-    /// Applies one action of the plugin; `at` is the moment of the call.
+    /// Applies one action of the plugin; its spans refer to `bytes`.
     fn act(&mut self, output: Output, bytes: &[u8], exchange: &mut Exchange<'_>) {
         match output {
             Output::Forward(n) => self.decide(n, Decision::Forward, exchange),
             Output::Discard(n) => self.decide(n, Decision::Discard, exchange),
             Output::Send(span) => match span.of(bytes) {
                 Some(bytes) => self.send(bytes, exchange),
-                None => self.violate("a span outside of its bytes", exchange),
+                None => self.violate(OUTSIDE, exchange),
             },
             Output::Prepare(span) => match span.of(bytes) {
                 Some(bytes) if exchange.gate() == Gate::Closed => {
                     exchange.send(None, bytes, Boundary::Pushed)
                 }
                 Some(_) => self.violate("bytes to prepare a connection that is ready", exchange),
-                None => self.violate("a span outside of its bytes", exchange),
+                None => self.violate(OUTSIDE, exchange),
             },
             Output::EndRequest(reply) => self.end_request(reply, exchange),
             Output::ReplyComplete => {
@@ -184,7 +209,7 @@ impl PluginProtocol {
             Output::Close => self.queue.push_back(Piece::Close),
             Output::GiveUp(_) => exchange.give_up(EndReason::Protocol),
             Output::PassThrough => self.queue.push_back(Piece::PassThrough),
-            // The host that called the plugin has shown it.
+            // For those who look at the plugin's decisions themselves; a replay has no use for it.
             Output::Observe(_) => {}
             Output::SetTimer(nanos) => {
                 self.plugin_timer = Some(exchange.now() + Duration::from_nanos(nanos));
@@ -400,13 +425,13 @@ impl PluginProtocol {
         let mut left = u64::from(n);
         while left > 0 {
             self.forget_marks(exchange);
-            let (piece, boundary) = match self.marks.front() {
+            let (piece, end) = match self.marks.front() {
                 Some((end, pushed)) if end - exchange.decided() <= left => {
-                    (end - exchange.decided(), if *pushed { Boundary::Pushed } else { Boundary::Open })
+                    (end - exchange.decided(), boundary(*pushed))
                 }
                 _ => (left, Boundary::Open),
             };
-            exchange.forward(piece as usize, boundary);
+            exchange.forward(piece as usize, end);
             left -= piece;
         }
     }
@@ -520,10 +545,7 @@ impl Protocol for PluginProtocol {
         if self.gaps.is_empty() && start == self.position {
             self.begin_eagerly(exchange);
         }
-        self.queued = Queued::Something;
-        let Exchange { outbox, hub, .. } = exchange;
-        let pieces = outbox.last_pending(len);
-        hub.push_bytes(self.place, self.session, Some(info.captured_at_nanos), pieces, Input::Request);
+        self.tell_request(len, Some(info.captured_at_nanos), exchange);
     }
 
     fn on_response(&mut self, response: ResponseBytes<'_>, exchange: &mut Exchange<'_>) {
@@ -537,8 +559,7 @@ impl Protocol for PluginProtocol {
             // Without them nobody knows where the next reply begins.
             return exchange.break_connection(EndReason::CaptureTruncated);
         }
-        self.queued = Queued::Something;
-        exchange.hub.push_bytes(self.place, self.session, None, [response.body, &[]], Input::Response);
+        self.tell_bytes(response.body, None, Input::Response, exchange);
     }
 
     fn on_response_end(&mut self, exchange: &mut Exchange<'_>) {
@@ -549,8 +570,7 @@ impl Protocol for PluginProtocol {
 
     fn on_reference(&mut self, bytes: &[u8], at: u64, exchange: &mut Exchange<'_>) {
         if self.transparent.is_none() && self.inputs.contains(Inputs::REFERENCES) {
-            self.queued = Queued::Something;
-            exchange.hub.push_bytes(self.place, self.session, Some(at), [bytes, &[]], Input::Reference);
+            self.tell_bytes(bytes, Some(at), Input::Reference, exchange);
         }
     }
 
@@ -614,9 +634,7 @@ impl Protocol for PluginProtocol {
             None => self.begun.then_some(self.position),
         };
         let interrupted = under_way.is_some_and(|start| exchange.is_given_up(start));
-        if self.allowed.contains(Inputs::CONNECTIONS) {
-            exchange.set_gate(Gate::Closed);
-        }
+        self.close_gate(exchange);
         let untouched = interrupted && self.request.is_none() && self.allowed.contains(Inputs::CONNECTIONS);
         let interrupted = interrupted && !untouched;
         self.tell(Input::ConnectionLost { unanswered, kept, interrupted }, None, exchange);
@@ -715,18 +733,14 @@ impl Protocol for PluginProtocol {
         self.plugin_timer = None;
         self.inputs = self.allowed;
         self.set_timers(exchange);
-        if self.allowed.contains(Inputs::CONNECTIONS) {
-            exchange.set_gate(Gate::Closed);
-        }
+        self.close_gate(exchange);
         let opening = Opening { origin: Origin::Rejoined, ..self.opening };
         exchange.hub.push_opening(self.place, self.session, None, opening);
         self.queued = Queued::Something;
         let undecided = self.undecided(exchange) as usize;
         if undecided > 0 {
             self.begin_eagerly(exchange);
-            let Exchange { outbox, hub, .. } = exchange;
-            let pieces = outbox.last_pending(undecided);
-            hub.push_bytes(self.place, self.session, None, pieces, Input::Request);
+            self.tell_request(undecided, None, exchange);
         }
     }
 
