@@ -3,6 +3,7 @@
 use crate::host::RunningHost;
 use crate::http::{Answer, connect, read_answer};
 use crate::httpd::password_of;
+use crate::load::each_in_its_thread;
 use anyhow::{Context, Result, ensure};
 use std::io::{BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -41,16 +42,7 @@ impl LoginLoad {
     /// When a connection fails, a login is refused, or the server takes a user for another.
     pub fn run(&self, host: &RunningHost) -> Result<()> {
         let load = *self;
-        host.run(move || {
-            std::thread::scope(|scope| {
-                let threads: Vec<_> = (0..load.users)
-                    .map(|id| scope.spawn(move || load.run_user(&format!("user{id}"))))
-                    .collect();
-                threads.into_iter().try_for_each(|thread| {
-                    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                })
-            })
-        })
+        host.run(move || each_in_its_thread(load.users, |id| load.run_user(&format!("user{id}"))))
     }
 
     fn run_user(&self, user: &str) -> Result<()> {

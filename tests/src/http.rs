@@ -2,7 +2,7 @@
 
 use crate::host::RunningHost;
 use crate::httpd::message::{Head, Message, read_body};
-use crate::load::Connections;
+use crate::load::{Connections, each_in_its_thread};
 use crate::tools;
 use anyhow::{Context, Result, ensure};
 use std::io::{BufRead, BufReader, Write};
@@ -57,15 +57,7 @@ impl HttpLoad {
     /// When a connection fails or the server answers with another status than 200.
     pub fn run(&self, host: &RunningHost) -> Result<()> {
         let load = *self;
-        host.run(move || {
-            std::thread::scope(|scope| {
-                let threads: Vec<_> =
-                    (0..load.connections).map(|id| scope.spawn(move || load.run_connection(id))).collect();
-                threads.into_iter().try_for_each(|thread| {
-                    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                })
-            })
-        })
+        host.run(move || each_in_its_thread(load.connections, |id| load.run_connection(id)))
     }
 
     fn run_connection(&self, id: usize) -> Result<()> {

@@ -105,17 +105,9 @@ impl RedisLoad {
     /// As [`RedisLoad::run`].
     pub fn run_here(&self) -> Result<()> {
         let threads = self.connections.clamp(1, 4);
-        std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..threads)
-                .map(|thread| {
-                    let ids: Vec<usize> = (thread..self.connections).step_by(threads).collect();
-                    scope.spawn(move || self.run_connections(&ids))
-                })
-                .collect();
-            for worker in workers {
-                worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-            }
-            Ok(())
+        each_in_its_thread(threads, |thread| {
+            let ids: Vec<usize> = (thread..self.connections).step_by(threads).collect();
+            self.run_connections(&ids)
         })
     }
 
@@ -231,6 +223,20 @@ fn value_of(connection: usize, request: usize, length: usize) -> Vec<u8> {
     }
     value.truncate(length);
     value
+}
+
+/// Runs `work` for the numbers below `count`, each in a thread of its own, and waits for all.
+///
+/// # Errors
+/// The first error of any.
+pub(crate) fn each_in_its_thread(count: usize, work: impl Fn(usize) -> Result<()> + Sync) -> Result<()> {
+    let work = &work;
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..count).map(|number| scope.spawn(move || work(number))).collect();
+        threads
+            .into_iter()
+            .try_for_each(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use crate::host::RunningHost;
 use crate::httpd::message::Head;
+use crate::load::each_in_its_thread;
 use anyhow::{Context, Result, ensure};
 use sha1::{Digest, Sha1};
 use std::io::{BufReader, Read, Write};
@@ -124,15 +125,7 @@ impl WebSocketLoad {
     /// When a connection fails, the handshake is refused, or another message comes back than was sent.
     pub fn run(&self, host: &RunningHost) -> Result<()> {
         let load = *self;
-        host.run(move || {
-            std::thread::scope(|scope| {
-                let threads: Vec<_> =
-                    (0..load.connections).map(|id| scope.spawn(move || load.run_connection(id))).collect();
-                threads.into_iter().try_for_each(|thread| {
-                    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                })
-            })
-        })
+        host.run(move || each_in_its_thread(load.connections, |id| load.run_connection(id)))
     }
 
     fn run_connection(&self, id: usize) -> Result<()> {
