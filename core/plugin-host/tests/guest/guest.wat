@@ -108,7 +108,7 @@
             ;; G: gives up
             (if (i32.eq (local.get $byte) (i32.const 0x47))
               (then
-                (call $act (local.get $at) (local.get $session) (i32.const 8) (i32.const 0) (i32.const 3)))
+                (call $act (local.get $at) (local.get $session) (i32.const 9) (i32.const 0) (i32.const 3)))
               (else
             ;; C: counts, and says so
             (if (i32.eq (local.get $byte) (i32.const 0x43))
