@@ -49,6 +49,44 @@ fn headers_alone_unless_bodies_are_asked_for() {
 }
 
 #[test]
+fn a_first_wish_for_bodies_stops_no_replies() {
+    if !lab::is_possible() {
+        return;
+    }
+    for capture in [&["-i", "relay0"][..], &[]] {
+        let mut lab = Lab::new();
+        lab.start(&[&["--no-auth", "-F", FILTER], capture].concat());
+        let mut client = Client::connected(1, 1, None);
+        client.add(flow(1500), 0);
+        client.settle();
+        let before = lab.packet_sockets();
+        let body = [b'x'; 1200];
+        let count = 10_000;
+        let sender = lab::RawSender::new(flow(1500).client);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for seq in 0..count {
+                    sender.send(&reply_packet(flow(1500), seq, &body));
+                    std::thread::sleep(Duration::from_micros(50));
+                }
+            });
+            client.run_until("under way", |client| client.replies.len() > 1000);
+            client.add(flow(1501), 2000);
+            client.run_until("all there", |client| client.replies.len() as u32 >= count);
+        });
+        let numbers =
+            client.replies.iter().map(|(packet, _)| u32::from_be_bytes(packet[24..28].try_into().unwrap()));
+        assert!(numbers.eq(0..count), "each once and in order {capture:?}");
+        eprintln!("longest time in intercept {capture:?}: {:?}", client.longest_age);
+        client.replies.clear();
+        send_reply(flow(1501), 1, &body);
+        assert_eq!(client.take_replies(1)[0].0, reply_packet(flow(1501), 1, &body));
+        assert_eq!(lab.packet_sockets(), before, "nothing was opened anew {capture:?}");
+        assert_eq!(lab.stop()["kernel_drops"], 0);
+    }
+}
+
+#[test]
 fn a_reply_that_overtakes_its_route_is_kept() {
     if !lab::is_possible() {
         return;

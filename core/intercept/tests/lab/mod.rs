@@ -109,6 +109,20 @@ impl Lab {
         std::fs::read_to_string(self.directory.join("log")).unwrap_or_default()
     }
 
+    /// The sockets that intercept captures with, by their number in the kernel.
+    pub(crate) fn packet_sockets(&self) -> Vec<String> {
+        let id = self.child.as_ref().unwrap().id();
+        let table = std::fs::read_to_string(format!("/proc/{id}/net/packet")).unwrap();
+        let mut sockets: Vec<String> = table
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.split_whitespace().last())
+            .map(str::to_owned)
+            .collect();
+        sockets.sort_unstable();
+        sockets
+    }
+
     /// CPU time that intercept has used.
     pub(crate) fn cpu_time(&self) -> Duration {
         let id = self.child.as_ref().unwrap().id();
@@ -202,6 +216,8 @@ pub(crate) struct Client {
     events: Events,
     /// Packet and wire length of each reply.
     pub(crate) replies: Vec<(Vec<u8>, usize)>,
+    /// The longest time that intercept had one of them.
+    pub(crate) longest_age: Duration,
     pub(crate) refused: Vec<FlowKey>,
     pub(crate) connected: usize,
     pub(crate) interfaces: String,
@@ -226,6 +242,7 @@ impl Client {
             poller,
             events: Events::default(),
             replies: Vec::new(),
+            longest_age: Duration::ZERO,
             refused: Vec::new(),
             connected: 0,
             interfaces: String::new(),
@@ -261,9 +278,12 @@ impl Client {
             self.relay.handle_event(event, &self.poller, now);
         }
         self.relay.handle_timeout(now, &self.poller);
-        let Self { relay, replies, refused, connected, interfaces, errors, .. } = self;
+        let Self { relay, replies, longest_age, refused, connected, interfaces, errors, .. } = self;
         relay.drain(now, &mut |event| match event {
-            RelayEvent::Reply { packet, wire_len, .. } => replies.push((packet.to_vec(), wire_len)),
+            RelayEvent::Reply { packet, wire_len, age } => {
+                replies.push((packet.to_vec(), wire_len));
+                *longest_age = age.max(*longest_age);
+            }
             RelayEvent::RouteRefused(flow) => refused.push(flow),
             RelayEvent::Connected { facts, .. } => {
                 *connected += 1;
