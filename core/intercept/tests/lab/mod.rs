@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use tcpcopy_engine::flow::{Endpoint, FlowKey};
+use tcpcopy_engine::protocol::Bodies;
 use tcpcopy_engine::seq::SeqNumber;
 use tcpcopy_engine::wire::packet::{OutgoingSegment, write};
 use tcpcopy_engine::wire::tcp::{TcpFlags, TcpOptions};
@@ -228,10 +229,16 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(instance: u8, connections: u16, token: Option<&str>) -> Self {
+        Self::foreseeing(Bodies::NotNeeded, instance, connections, token)
+    }
+
+    /// One that says at once whether its routes will ask for bodies.
+    pub(crate) fn foreseeing(bodies: Bodies, instance: u8, connections: u16, token: Option<&str>) -> Self {
         let relay = RelayClients::new(RelayOptions {
             servers: vec![Endpoint::new(ASSISTANT.parse().unwrap(), PORT)],
             connections_per_server: connections,
             token: token.map(|token| token.as_bytes().to_vec()),
+            bodies,
             instance: [instance; 16],
             worker: 0,
             first_token: 100,
@@ -257,10 +264,15 @@ impl Client {
     /// Connects, and waits until all connections are up.
     pub(crate) fn connected(instance: u8, connections: u16, token: Option<&str>) -> Self {
         let mut client = Self::new(instance, connections, token);
-        client.run_until("connected", |client| {
+        client.connect(connections);
+        client
+    }
+
+    /// Waits until all connections are up.
+    pub(crate) fn connect(&mut self, connections: u16) {
+        self.run_until("connected", |client| {
             client.relay.statistics()[0].connected == usize::from(connections)
         });
-        client
     }
 
     pub(crate) fn add(&mut self, flow: FlowKey, body_limit: u32) {
