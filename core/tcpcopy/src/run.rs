@@ -331,6 +331,7 @@ fn open_workers(
             servers: settings.relay.servers.iter().map(|server| server.address.into()).collect(),
             connections_per_server: u16::from(settings.relay.connections.get()),
             token: settings.relay.token.as_ref().map(|token| token.as_bytes().to_vec()),
+            bodies: settings.foreseen_bodies(),
             instance,
             worker: index as u16,
             first_token: FIRST_RELAY_TOKEN,

@@ -1,0 +1,117 @@
+//! What becomes of a session's decisions when its connection or its plugin's instance is lost, or the plugin steps aside.
+
+use super::release::Piece;
+use super::{PluginProtocol, Queued};
+use crate::counters::EndReason;
+use crate::plugin::{Input, Inputs, Reply};
+use crate::protocol::{Exchange, Gate, Opening, Origin, Protocol, Transparent};
+use crate::stream::SegmentInfo;
+
+impl PluginProtocol {
+    /// The connection is gone: the plugin is told what became of its requests.
+    pub(super) fn lose_connection(&mut self, exchange: &mut Exchange<'_>) {
+        let (mut unanswered, mut kept) = self.sequencer.connection_lost(|start| exchange.is_open(start));
+        // Those that are decided and not released are kept too, unless they were given up with the others.
+        let mut begins = None;
+        for piece in &self.queue {
+            match piece {
+                Piece::Begin { start, .. } => begins = Some(*start),
+                Piece::End(Reply::Expected) => {
+                    let start = begins.take().unwrap_or(self.head.start);
+                    if start.is_none_or(|start| exchange.is_open(start)) {
+                        kept += 1;
+                    } else {
+                        unanswered += 1;
+                    }
+                }
+                _ => {}
+            }
+        }
+        let under_way = match self.request {
+            Some(request) => request.start,
+            None => self.begun.then_some(self.position),
+        };
+        let interrupted = under_way.is_some_and(|start| exchange.is_given_up(start));
+        self.close_gate(exchange);
+        let untouched = interrupted && self.request.is_none() && self.allowed.contains(Inputs::CONNECTIONS);
+        let interrupted = interrupted && !untouched;
+        self.tell(Input::ConnectionLost { unanswered, kept, interrupted }, None, exchange);
+        if untouched {
+            // What was given up with it may be many requests. The plugin has to find the next one behind them by itself, or
+            // nothing would ever ask for a connection again.
+            let reason = exchange.given_up_reason(self.position).unwrap_or(EndReason::Protocol);
+            self.gaps.push_back((exchange.captured_end(), reason));
+            self.tell(Input::Gap, None, exchange);
+        }
+        self.release(exchange);
+    }
+
+    /// Forgets what the lost instance had decided and not released, and joins the session again.
+    pub(super) fn join_again(&mut self, exchange: &mut Exchange<'_>) {
+        let reason = EndReason::PluginFault;
+        let waited = self.queue.iter().rev().filter_map(|piece| match piece {
+            Piece::Begin { start: Some(start), wait: Some(wait) } => Some((*start, *wait)),
+            _ => None,
+        });
+        self.sequencer.restart(waited);
+        self.clear_queue();
+        let decided = exchange.decided();
+        if !self.gaps.is_empty() || !exchange.forget_undecided(decided) {
+            // What of the undecided bytes is still good, only the lost instance could have told.
+            return exchange.give_up(reason);
+        }
+        self.position = decided;
+        self.request = None;
+        self.begun = false;
+        self.seeking = None;
+        let head = std::mem::take(&mut self.head);
+        if head.touched && head.start.is_some() {
+            exchange.give_up_last_request(reason);
+            self.seeking = Some(reason);
+        }
+        exchange.break_connection(reason);
+        self.plugin_timer = None;
+        self.inputs = self.allowed;
+        self.set_timers(exchange);
+        self.close_gate(exchange);
+        let opening = Opening { origin: Origin::Rejoined, ..self.opening };
+        exchange.hub.push_opening(self.place, self.session, None, opening);
+        self.queued = Queued::Something;
+        let undecided = self.undecided(exchange) as usize;
+        if undecided > 0 {
+            self.begin_eagerly(exchange);
+            self.tell_request(undecided, None, exchange);
+        }
+    }
+
+    /// Steps aside: what is undecided, and what follows, is replayed as with no plugin.
+    pub(super) fn pass_through(&mut self, exchange: &mut Exchange<'_>) {
+        if !self.gaps.is_empty() || !exchange.forget_undecided(exchange.decided()) {
+            return exchange.give_up(self.gaps.front().map_or(EndReason::Protocol, |(_, reason)| *reason));
+        }
+        self.clear_queue();
+        self.request = None;
+        self.begun = false;
+        self.plugin_timer = None;
+        self.own_timer = None;
+        self.inputs = Inputs::NONE;
+        exchange.hub.push(self.place, self.session, None, Input::Ended);
+        exchange.set_timer(None);
+        exchange.set_gate(Gate::Open);
+        exchange.note_inputs_changed();
+        let acknowledged = self.sequencer.acknowledged();
+        let mut transparent = Transparent::taking_over(self.policy, acknowledged, exchange);
+        let decided = exchange.decided();
+        let undecided = exchange.captured_end() - decided;
+        self.position = exchange.captured_end();
+        if undecided > 0 {
+            let pushed = self.marks.back().is_some_and(|(_, pushed)| *pushed);
+            let info = SegmentInfo { acknowledged, pushed, captured_at_nanos: 0 };
+            transparent.on_request(undecided as usize, info, exchange);
+        }
+        if let Some((end, info, _)) = self.end {
+            transparent.on_close(end, info, exchange);
+        }
+        self.transparent = Some(transparent);
+    }
+}
