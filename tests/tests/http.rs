@@ -149,15 +149,6 @@ workload_tests!([
     answers_of_100_kb,
     ab_short_connections,
     posts_of_20_kb,
+    posts_of_20_kb_on_short_connections,
     posts_of_1_mb,
 ]);
-
-/// While the target's accept queue is short and intercept opens its capture anew for bodies, connections are reset.
-mod plain_only {
-    use super::Through;
-
-    #[test]
-    fn posts_of_20_kb_on_short_connections() {
-        super::posts_of_20_kb_on_short_connections(Through::Nothing);
-    }
-}

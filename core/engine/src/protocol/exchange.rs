@@ -172,6 +172,11 @@ impl Exchange<'_> {
         self.index_of(start).and_then(|index| self.outbox.entries[index].void)
     }
 
+    /// Why everything that waited was given up with the connection, if it was; asked once.
+    pub(super) const fn take_hopeless(&mut self) -> Option<EndReason> {
+        self.outbox.hopeless.take()
+    }
+
     /// Whether the request that begins at `start` is still to be delivered.
     pub(super) fn is_open(&self, start: u64) -> bool {
         self.index_of(start).is_some_and(|index| self.outbox.entries[index].is_open())

@@ -73,6 +73,8 @@ pub struct Outbox {
     /// The protocol wants other inputs than before.
     pub(super) inputs_changed: bool,
     pub(super) given_up: Option<EndReason>,
+    /// Everything that waited was given up, for this reason, because no connection came about; the protocol has not heard of it yet.
+    pub(super) hopeless: Option<EndReason>,
 }
 
 impl Outbox {
@@ -152,9 +154,10 @@ impl Outbox {
         self.prepared = 0;
     }
 
-    /// Whether the protocol needs a connection before it can decide about what is pending.
+    /// Whether the protocol needs a connection before it can decide about what is pending: which requests those bytes belong to,
+    /// it may not know yet.
     pub fn needs_preparation(&self) -> bool {
-        self.gate == Gate::Closed && self.open > 0
+        self.gate == Gate::Closed && (self.open > 0 || !self.pending.is_empty())
     }
 
     /// Whether requests may go to a connection.
@@ -236,6 +239,11 @@ impl Outbox {
     pub fn settle(&mut self, connection: &Connection, counters: &mut Counters) {
         self.settle_sent(connection.sender().sent(), counters);
         self.settle_acknowledged(connection.sender().acknowledged(), counters);
+    }
+
+    /// Counts requests that were left out while there is no connection.
+    pub fn settle_without(&mut self, counters: &mut Counters) {
+        self.settle_acknowledged(0, counters);
     }
 
     /// Where, in the captured stream, the bytes of entry `index` end as far as they are known.
@@ -378,6 +386,12 @@ impl Outbox {
         self.unsent_from = 0;
         let open = self.entries.iter().filter(|e| e.is_open());
         self.awaiting = open.filter_map(|e| e.placed).map(|(start, _)| start).collect();
+    }
+
+    /// Gives up everything that waits, because no connection comes about. The protocol is to be told that the connection is lost.
+    pub fn give_up_waiting(&mut self, reason: EndReason, counters: &mut Counters) {
+        self.give_up_all(reason, counters);
+        self.hopeless = Some(reason);
     }
 
     /// Gives up everything that is not acknowledged.

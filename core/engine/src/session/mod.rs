@@ -90,8 +90,10 @@ pub(crate) struct Session {
     fruitless: u32,
     /// Addresses and ports that another instance turned out to have.
     refused_routes: u32,
-    /// After a failed handshake: not before this.
+    /// After connections that came to nothing: not before this.
     retry_at: Option<Instant>,
+    /// Why not.
+    retry_reason: EndReason,
     delayed: VecDeque<DelayedReply>,
     /// Bytes of memory that they take.
     delayed_bytes: usize,
@@ -151,6 +153,7 @@ impl Session {
             fruitless: 0,
             refused_routes: 0,
             retry_at: None,
+            retry_reason: EndReason::NoHandshake,
             delayed: VecDeque::new(),
             delayed_bytes: 0,
             last_failure: None,

@@ -278,7 +278,8 @@ impl Session {
         self.fruitless += 1;
         let delay = FIRST_RETRY_DELAY * (1 << self.fruitless.saturating_sub(1).min(6));
         self.retry_at = Some(now + delay.min(MAX_RETRY_DELAY));
-        self.outbox.give_up_all(reason, &mut shared.counters);
+        self.outbox.give_up_waiting(reason, &mut shared.counters);
+        self.retry_reason = reason;
         self.with_protocol(shared, now, |p, exchange| p.on_connection_lost(exchange));
     }
 
@@ -301,8 +302,9 @@ impl Session {
         }
         self.retire(connection, shared);
         if self.fruitless >= MAX_FRUITLESS {
-            self.outbox.give_up_all(reason, &mut shared.counters);
+            self.outbox.give_up_waiting(reason, &mut shared.counters);
             self.retry_at = Some(now + FIRST_RETRY_DELAY);
+            self.retry_reason = reason;
             self.fruitless = 0;
         }
         self.with_protocol(shared, now, |p, exchange| p.on_connection_lost(exchange));
@@ -385,6 +387,9 @@ impl Session {
                 self.settle_client_close(shared, now);
             }
         }
+        if self.connection.is_none() {
+            self.outbox.settle_without(&mut shared.counters);
+        }
         self.drop_closed(shared);
     }
 
@@ -459,8 +464,7 @@ impl Session {
             return;
         }
         if self.retry_at.is_some_and(|at| at > now) {
-            let reason = self.last_failure.unwrap_or(EndReason::NoHandshake);
-            self.outbox.give_up_all(reason, &mut shared.counters);
+            self.outbox.give_up_waiting(self.retry_reason, &mut shared.counters);
             // Those behind it were given up as well, and wait for nothing any more.
             self.with_protocol(shared, now, |p, exchange| p.on_connection_lost(exchange));
             return;

@@ -32,14 +32,18 @@ impl PluginProtocol {
             None => self.begun.then_some(self.position),
         };
         let interrupted = under_way.is_some_and(|start| exchange.is_given_up(start));
+        let hopeless = exchange.take_hopeless();
         self.close_gate(exchange);
-        let untouched = interrupted && self.request.is_none() && self.allowed.contains(Inputs::CONNECTIONS);
-        let interrupted = interrupted && !untouched;
+        let waits = self.allowed.contains(Inputs::CONNECTIONS) && self.undecided(exchange) > 0;
+        let missing = waits && (hopeless.is_some() || interrupted && self.request.is_none());
+        let interrupted = interrupted && !missing;
         self.tell(Input::ConnectionLost { unanswered, kept, interrupted }, None, exchange);
-        if untouched {
-            // What was given up with it may be many requests. The plugin has to find the next one behind them by itself, or
-            // nothing would ever ask for a connection again.
-            let reason = exchange.given_up_reason(self.position).unwrap_or(EndReason::Protocol);
+        if missing {
+            // The plugin may hold these bytes until a connection is ready. What was given up with it may be many requests: the
+            // plugin has to find the next one behind them by itself, or nothing would ever ask for a connection again; or it would
+            // be asked for without end, where none comes about.
+            let reason =
+                hopeless.or_else(|| exchange.given_up_reason(self.position)).unwrap_or(EndReason::Protocol);
             self.gaps.push_back((exchange.captured_end(), reason));
             self.tell(Input::Gap, None, exchange);
         }

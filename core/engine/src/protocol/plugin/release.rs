@@ -48,7 +48,9 @@ impl PluginProtocol {
                     && !void
                     && self.policy == WaitPolicy::LikeClient
                 {
-                    if !self.sequencer.may_go(wait, exchange.received()) {
+                    // Until the connection is ready, what comes on it answers no request.
+                    let received = (exchange.gate() == Gate::Open).then(|| exchange.received());
+                    if !self.sequencer.may_go(wait, received) {
                         break;
                     }
                     self.sequencer.note_release(wait, exchange.received());
@@ -124,7 +126,7 @@ impl PluginProtocol {
         let now = exchange.now();
         let since = *self.end.get_or_insert((end, info, since)).2.get_or_insert(now);
         if self.undecided(exchange) > 0 || self.request.is_some() {
-            let unprepared = exchange.gate() == Gate::Closed && !exchange.next_is_given_up();
+            let unprepared = exchange.gate() == Gate::Closed;
             if self.plugin_timer.is_some() || self.sequencer.is_any_due() || unprepared {
                 // The plugin may know what to do with it yet.
                 return;

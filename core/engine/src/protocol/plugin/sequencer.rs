@@ -44,6 +44,8 @@ pub(super) struct Sequencer {
     /// Target's response bytes minus online response bytes, at the last release that waited for all replies.
     drift: i64,
     acknowledged_at_release: u64,
+    /// Response bytes that the client had read before its first request: a greeting, which comes anew with each connection.
+    greeting: u64,
 }
 
 impl Sequencer {
@@ -88,15 +90,19 @@ impl Sequencer {
         self.ended += 1;
     }
 
-    /// Whether a request may go, now that `received` response bytes have come.
-    pub(super) fn may_go(&self, wait: Wait, received: u64) -> bool {
-        let read = self.pipelines && received as i64 >= wait.acknowledged as i64 + self.drift;
+    /// Whether a request may go, now that `received` response bytes have come; none, if they say nothing about replies yet.
+    pub(super) fn may_go(&self, wait: Wait, received: Option<u64>) -> bool {
+        let expected = wait.acknowledged as i64 + self.drift;
+        let read = self.pipelines && received.is_some_and(|received| received as i64 >= expected);
         read || !self.is_due(wait.requests)
     }
 
     /// A request that had waited goes.
     pub(super) fn note_release(&mut self, wait: Wait, received: u64) {
-        if !self.is_due(wait.requests) {
+        if wait.requests == 0 {
+            // The target's greeting may be still to come.
+            self.greeting = wait.acknowledged;
+        } else if !self.is_due(wait.requests) {
             self.drift = received as i64 - wait.acknowledged as i64;
         }
         self.acknowledged_at_release = wait.acknowledged;
@@ -136,8 +142,12 @@ impl Sequencer {
         let before = self.unanswered.len();
         self.unanswered.retain(|request| request.start.is_some_and(&is_kept));
         self.early_replies = 0;
-        self.drift = -(self.acknowledged_at_release as i64);
+        self.begin_connection();
         ((before - self.unanswered.len()) as u32, self.unanswered.len() as u32)
+    }
+
+    fn begin_connection(&mut self) {
+        self.drift = self.greeting as i64 - self.acknowledged_at_release as i64;
     }
 
     /// The connection may carry requests, now that `received` response bytes have come on it.
@@ -145,7 +155,7 @@ impl Sequencer {
         self.drift = received as i64 - self.acknowledged_at_release as i64;
     }
 
-    /// Forgets all decisions that were not released, and all replies due. `undone` are the requests that had waited, with where
+    /// Forgets all decisions that were not released, and all replies due; another connection follows. `undone` are the requests that had waited, with where
     /// they began, the last one first: they will wait again.
     pub(super) fn restart(&mut self, undone: impl Iterator<Item = (u64, Wait)>) {
         for (start, wait) in undone {
@@ -155,6 +165,7 @@ impl Sequencer {
         self.ended = self.released;
         self.early_replies = 0;
         self.next_wait = None;
+        self.begin_connection();
     }
 
     /// Bytes of memory held.
@@ -175,9 +186,9 @@ mod tests {
         s.complete(Some(0), Reply::Expected);
         s.note_segment(10, 5);
         let wait = s.begin(10).unwrap();
-        assert!(!s.may_go(wait, 0));
+        assert!(!s.may_go(wait, Some(0)));
         assert_eq!(s.reply_complete(), Some(Some(0)));
-        assert!(s.may_go(wait, 0));
+        assert!(s.may_go(wait, Some(0)));
     }
 
     #[test]
@@ -203,7 +214,7 @@ mod tests {
         s.complete(Some(10), Reply::Expected);
         let wait = s.begin(20).unwrap();
         s.reply_complete();
-        assert!(s.may_go(wait, 7), "the second request's reply was not read");
+        assert!(s.may_go(wait, Some(7)), "the second request's reply was not read");
     }
 
     #[test]
@@ -216,8 +227,34 @@ mod tests {
         }
         s.note_segment(30, 5);
         let wait = s.begin(30).unwrap();
-        assert!(!s.may_go(wait, 4));
-        assert!(s.may_go(wait, 5));
+        assert!(!s.may_go(wait, Some(4)));
+        assert!(s.may_go(wait, Some(5)));
+    }
+
+    #[test]
+    fn a_greeting_counts_for_no_reply() {
+        let mut s = Sequencer::default();
+        s.note_segment(0, 100);
+        let wait = s.begin(0).unwrap();
+        assert!(s.may_go(wait, Some(0)), "nothing says that the target greets too");
+        s.note_release(wait, 0);
+        for n in 0..2 {
+            s.begin(n * 10);
+            s.end(n * 10 + 10);
+            s.complete(Some(n * 10), Reply::Expected);
+        }
+        s.note_segment(20, 105);
+        let wait = s.begin(20).unwrap();
+        assert!(!s.may_go(wait, Some(104)), "the greeting and most of a reply");
+        assert!(s.may_go(wait, Some(105)));
+        s.note_release(wait, 105);
+        s.connection_lost(|_| true);
+        s.end(30);
+        s.complete(Some(20), Reply::Expected);
+        s.note_segment(30, 110);
+        let wait = s.begin(30).unwrap();
+        assert!(!s.may_go(wait, Some(104)), "another greeting and most of a reply");
+        assert!(s.may_go(wait, Some(105)));
     }
 
     #[test]
