@@ -1,7 +1,7 @@
 //! What becomes of a session's decisions when its connection or its plugin's instance is lost, or the plugin steps aside.
 
+use super::PluginProtocol;
 use super::release::Piece;
-use super::{PluginProtocol, Queued};
 use crate::counters::EndReason;
 use crate::plugin::{Input, Inputs, Reply};
 use crate::protocol::{Exchange, Gate, Opening, Origin, Protocol, Transparent};
@@ -58,6 +58,8 @@ impl PluginProtocol {
             _ => None,
         });
         self.sequencer.restart(waited);
+        // What the lost instance was told, it will not answer.
+        self.told = 0;
         self.clear_queue();
         let decided = exchange.decided();
         if !self.gaps.is_empty() || !exchange.forget_undecided(decided) {
@@ -80,7 +82,7 @@ impl PluginProtocol {
         self.close_gate(exchange);
         let opening = Opening { origin: Origin::Rejoined, ..self.opening };
         exchange.hub.push_opening(self.place, self.session, None, opening);
-        self.queued = Queued::Something;
+        self.told += 1;
         let undecided = self.undecided(exchange) as usize;
         if undecided > 0 {
             self.begin_eagerly(exchange);
