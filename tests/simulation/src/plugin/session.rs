@@ -23,6 +23,8 @@ struct UnderWay {
     fate: Fate,
     /// Bytes of it decided about so far.
     done: usize,
+    /// Bytes of its answer so far: what is sent shorter than the client wrote it is answered before all of that is seen.
+    answer: u64,
 }
 
 /// A request whose reply is due.
@@ -163,6 +165,9 @@ impl Session {
                     return wrong("a request was interrupted, and none is under way".into());
                 }
                 self.interrupted |= interrupted;
+                if let Some(request) = &mut self.under_way {
+                    request.answer = 0;
+                }
                 self.decide(outcome)
             }
             Input::Gap => {
@@ -225,9 +230,7 @@ impl Session {
             self.say(Output::Ready, outcome);
         }
         while n > 0 {
-            let Some(front) = self.due.front_mut() else {
-                return Err(Stop::Wrong(format!("{n} response bytes that nobody asked for")));
-            };
+            let Some(front) = self.due.front_mut() else { return self.respond_early(n, outcome) };
             if !part(&mut front.left, &mut n) {
                 break;
             }
@@ -243,6 +246,24 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// Takes `n` bytes of the answer to a request that is all sent, and not all seen.
+    fn respond_early(&mut self, n: u64, outcome: &mut Outcome) -> Result<(), Stop> {
+        if let Some(request) = &mut self.under_way
+            && let Fate::Rewrite(new) = request.fate
+            && !self.interrupted
+            && request.done >= new.len as usize
+            && request.answer + n <= u64::from(new.response)
+        {
+            request.answer += n;
+            if request.answer == u64::from(new.response) {
+                self.answered += 1;
+                self.say(Output::ReplyComplete, outcome);
+            }
+            return Ok(());
+        }
+        Err(Stop::Wrong(format!("{n} response bytes that nobody asked for")))
     }
 
     fn is_ready(&self) -> bool {
@@ -317,7 +338,7 @@ impl Session {
             return Ok(None);
         }
         self.last = Some(header.number);
-        Ok(Some(UnderWay { header, fate, done: 0 }))
+        Ok(Some(UnderWay { header, fate, done: 0, answer: 0 }))
     }
 
     /// Takes `n` bytes out of the undecided ones.
@@ -330,7 +351,7 @@ impl Session {
     fn go_on(&mut self, mut request: UnderWay, outcome: &mut Outcome) -> Result<bool, Stop> {
         let UnderWay { header, fate, .. } = request;
         let len = header.len as usize;
-        let mut answer = header.response;
+        let mut answer = u64::from(header.response);
         match fate {
             Fate::Rewrite(new) if !self.interrupted => {
                 if !self.is_ready() {
@@ -338,7 +359,7 @@ impl Session {
                     self.under_way = Some(request);
                     return Ok(false);
                 }
-                answer = new.response;
+                answer = u64::from(new.response);
                 self.rewrite(&new, &mut request, outcome);
             }
             _ => {
@@ -361,7 +382,10 @@ impl Session {
             self.say(Output::EndRequest(Reply::NotExpected), outcome);
         } else {
             self.say(Output::EndRequest(Reply::Expected), outcome);
-            self.due.push_back(Due { number: header.number, left: u64::from(answer) });
+            let left = answer - request.answer;
+            if left > 0 {
+                self.due.push_back(Due { number: header.number, left });
+            }
         }
         Ok(true)
     }

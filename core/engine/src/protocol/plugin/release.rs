@@ -73,7 +73,10 @@ impl PluginProtocol {
                 Some(Piece::End(reply)) => self.complete(reply, exchange),
                 Some(Piece::Close) => exchange.close(ClientEnd::Finished),
                 Some(Piece::PassThrough) => return self.pass_through(exchange),
-                Some(Piece::Abandon) => self.head = Head::default(),
+                Some(Piece::Abandon) => {
+                    self.head = Head::default();
+                    self.sequencer.abandon();
+                }
                 Some(Piece::Begin { .. }) | None => {}
             }
         }

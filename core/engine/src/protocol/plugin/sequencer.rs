@@ -124,6 +124,11 @@ impl Sequencer {
         false
     }
 
+    /// The request released last won't be complete. A reply that came before all of it was sent has gone with it.
+    pub(super) const fn abandon(&mut self) {
+        self.early_replies = 0;
+    }
+
     /// A reply is complete. Returns where its request begins in the captured stream, if it is of a request sent completely.
     pub(super) fn reply_complete(&mut self) -> Option<Option<u64>> {
         let answered = self.unanswered.pop_front();
@@ -265,5 +270,17 @@ mod tests {
         s.end(10);
         assert!(s.complete(Some(0), Reply::Expected));
         assert!(!s.is_any_due());
+    }
+
+    #[test]
+    fn an_early_reply_to_a_request_that_is_not_completed_counts_for_no_other() {
+        let mut s = Sequencer::default();
+        s.begin(0);
+        assert_eq!(s.reply_complete(), None);
+        s.abandon();
+        s.begin(10);
+        s.end(20);
+        assert!(!s.complete(Some(10), Reply::Expected));
+        assert!(s.is_any_due());
     }
 }
