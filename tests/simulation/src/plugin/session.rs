@@ -172,6 +172,7 @@ impl Session {
             }
             Input::Gap => {
                 self.say(Output::Discard(self.undecided.len() as u32), outcome);
+                self.say(Output::Discard(0), outcome);
                 self.undecided.clear();
                 self.under_way = None;
                 self.interrupted = false;
@@ -304,6 +305,10 @@ impl Session {
         if skip > 0 {
             self.undecided.drain(..skip);
             self.say(Output::Discard(skip as u32), outcome);
+        }
+        if found {
+            // What was left out so far is no part of the request that begins here, which may begin with bytes left out as well.
+            self.say(Output::EndRequest(Reply::NotExpected), outcome);
         }
         self.seeking = !found;
         found

@@ -90,6 +90,10 @@ impl PluginProtocol {
 
     fn decide(&mut self, n: u32, decision: Decision, exchange: &mut Exchange<'_>) {
         let mut left = u64::from(n);
+        if left == 0 && decision == Decision::Discard {
+            // What the plugin decides from here on is about what follows the missing bytes.
+            return self.cross_gap(exchange);
+        }
         if left > self.undecided(exchange) {
             return self.violate("a decision about more bytes than were captured", exchange);
         }
@@ -135,12 +139,13 @@ impl PluginProtocol {
     }
 
     fn end_request(&mut self, reply: Reply, exchange: &mut Exchange<'_>) {
-        if self.request.take().is_none() {
+        let Some(request) = self.request.take() else {
             // One of no bytes; or what was discarded to get to a place where a request surely begins.
             self.seeking = None;
             return self.begin_eagerly(exchange);
-        }
-        self.begun = false;
+        };
+        // One of the plugin's own, before the one that was captured here: they are counted as one.
+        self.begun &= request.start == Some(self.position);
         self.sequencer.end(self.position);
         self.queue.push_back(Piece::End(reply));
         self.begin_eagerly(exchange);
