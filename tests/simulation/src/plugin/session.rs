@@ -116,8 +116,8 @@ impl Session {
 
     /// Takes an event.
     pub(super) fn take(&mut self, input: Input, bytes: &[u8], outcome: &mut Outcome) -> Result<(), Stop> {
-        if self.passed.is_some() && !matches!(input, Input::Response(_) | Input::ConnectionLost { .. }) {
-            // Until the host has come to that, replies that it waits for are still told.
+        if self.passed.is_some() {
+            // The host tells nothing more but what was on its way.
             return Ok(());
         }
         let wrong = |what: String| Err(Stop::Wrong(what));

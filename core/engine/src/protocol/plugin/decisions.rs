@@ -1,7 +1,7 @@
 //! What a plugin decides: its actions, kept to the rules of the interface and put in their places in the captured stream.
 
 use super::release::Piece;
-use super::{Abandoned, PluginProtocol, Queued, Request};
+use super::{Abandoned, Leaving, PluginProtocol, Queued, Request};
 use crate::counters::EndReason;
 use crate::plugin::{Output, Reply};
 use crate::protocol::{Exchange, Gate};
@@ -44,9 +44,9 @@ impl PluginProtocol {
                 exchange.set_gate(Gate::Open);
             }
             Output::Reconnect => exchange.reconnect(),
-            Output::Close => self.queue.push_back(Piece::Close),
+            Output::Close => self.leave(Leaving::Closing, exchange),
             Output::GiveUp(_) => exchange.give_up(EndReason::Protocol),
-            Output::PassThrough => self.queue.push_back(Piece::PassThrough),
+            Output::PassThrough => self.leave(Leaving::Passing, exchange),
             // For those who look at the plugin's decisions themselves; a replay has no use for it.
             Output::Observe(_) => {}
             Output::SetTimer(nanos) => {
