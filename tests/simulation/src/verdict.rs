@@ -212,8 +212,7 @@ fn is_turn_rule_exact(world: &World, client: &Client) -> bool {
     let number = crate::client::number_of(client.endpoint.addr).unwrap_or(u32::MAX);
     let notes = plugin::lock(&world.notes);
     // Of a greeting, the first acknowledgement that was captured may tell only a part.
-    let greeted = matches!(profile.servers[client.server], ServerKind::Greets(_))
-        && profile.capture != CaptureFaults::default();
+    let greeted = matches!(profile.servers[client.server], ServerKind::Greets(_));
     plan.policy == WaitPolicy::LikeClient
         && !profile.drifts
         && !greeted
