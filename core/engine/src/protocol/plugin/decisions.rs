@@ -78,7 +78,7 @@ impl PluginProtocol {
             return;
         }
         self.seeking = None;
-        if !self.begun && self.undecided(exchange) > 0 {
+        if !self.begun && !self.is_at_gap() && self.undecided(exchange) > 0 {
             exchange.begin_request(self.position);
             self.begun = true;
         }
@@ -132,7 +132,6 @@ impl PluginProtocol {
     }
 
     fn send(&mut self, bytes: &[u8], exchange: &mut Exchange<'_>) {
-        self.cross_gap(exchange);
         self.begin(exchange);
         self.queued_bytes += bytes.len();
         self.queue.push_back(Piece::Send(bytes.into()));
@@ -153,11 +152,10 @@ impl PluginProtocol {
 
     /// Counts the request that undecided bytes belong to as captured, where it is sure that they begin one.
     pub(super) fn begin_eagerly(&mut self, exchange: &mut Exchange<'_>) {
-        let at_gap = self.gaps.front().is_some_and(|(at, _)| *at == self.position);
         if self.request.is_none()
             && !self.begun
             && self.seeking.is_none()
-            && !at_gap
+            && !self.is_at_gap()
             && self.undecided(exchange) > 0
         {
             exchange.begin_request(self.position);
@@ -165,9 +163,14 @@ impl PluginProtocol {
         }
     }
 
+    /// Whether bytes are missing at the present position.
+    fn is_at_gap(&self) -> bool {
+        self.gaps.front().is_some_and(|(at, _)| *at == self.position)
+    }
+
     /// Passes a gap at the present position, because what follows is behind it.
     fn cross_gap(&mut self, exchange: &mut Exchange<'_>) {
-        while self.gaps.front().is_some_and(|(at, _)| *at == self.position) {
+        while self.is_at_gap() {
             self.pass_gap(exchange);
         }
     }
