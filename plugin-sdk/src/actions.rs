@@ -100,6 +100,12 @@ impl Actions<'_> {
         self.push(kind, bytes as u64, 0);
     }
 
+    /// Leaves all undecided bytes out, because bytes are missing behind them; what is decided next is about what follows.
+    pub(crate) fn pass_gap(&mut self) {
+        self.discard(self.undecided);
+        self.push(abi::output::DISCARD, 0, 0);
+    }
+
     fn text(&mut self, kind: u32, text: &str) {
         if self.course == Course::On {
             let start = self.outcome.bytes.len() as u64;

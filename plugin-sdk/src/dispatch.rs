@@ -219,7 +219,7 @@ impl<P: Plugin> Dispatcher<P> {
             }
             abi::input::GAP => {
                 // The interface leaves this to the plugin.
-                actions.discard(actions.undecided);
+                actions.pass_gap();
                 actions.taken = 0;
                 undecided.clear();
                 plugin.on_gap(session, &mut actions);

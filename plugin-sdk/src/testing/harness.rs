@@ -378,7 +378,11 @@ impl<P: Plugin> Harness<P> {
         let mut decided = Vec::new();
         for action in &outcome.actions {
             assert_eq!(action.session, session, "an action for a session that no event was for");
-            decided.push(known.apply(action, &outcome.bytes, now));
+            let decision = known.apply(action, &outcome.bytes, now);
+            // None discarded says where a gap is passed; it is no decision about bytes.
+            if decision != Decision::Discard(Bytes::default()) {
+                decided.push(decision);
+            }
         }
         known.decisions.extend_from_slice(&decided);
         let (over, left) = (known.over, known.undecided.len());

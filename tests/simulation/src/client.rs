@@ -327,9 +327,9 @@ impl Script<'_> {
         // What came again is known, but the engine does not wait for that.
         lost.extend(cut.iter().map(|s| s.bytes.clone()));
         let last_number = seen.iter().chain(&cut).map(|s| s.bytes.end).max().unwrap_or(0);
-        // Without the SYN it is request bytes that show where the stream is.
-        let with_bytes = seen.iter().chain(&cut).filter(|s| !s.bytes.is_empty()).map(|s| s.bytes.start).min();
-        let first_number = if beheaded { with_bytes.unwrap_or(self.stream.len()) } else { 0 };
+        // Without the SYN it is request bytes that show where the stream is: those captured first, perhaps not the first of it.
+        let with_bytes = seen.iter().chain(&cut).filter(|s| !s.bytes.is_empty()).min_by_key(|s| s.at);
+        let first_number = if beheaded { with_bytes.map_or(self.stream.len(), |s| s.bytes.start) } else { 0 };
         let end_captured = seen.iter().any(|s| s.flags.intersects(TcpFlags::FIN | TcpFlags::RST));
         let mut packets: Vec<CapturedPacket> = seen.iter().map(|s| self.packet(s)).collect();
         for segment in &cut {

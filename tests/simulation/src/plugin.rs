@@ -179,6 +179,11 @@ impl Plan {
         self.rewrite > 0
     }
 
+    /// Whether whole requests are left undecided at times.
+    pub const fn holds_back(&self) -> bool {
+        self.delay > 0 || (self.preamble.is_some() && !self.eager)
+    }
+
     /// Whether connections are left before the server closes them.
     pub const fn reconnects_at_will(&self) -> bool {
         self.reconnect > 0

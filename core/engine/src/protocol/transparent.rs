@@ -78,6 +78,30 @@ pub struct Transparent {
     seeking: Option<EndReason>,
     /// The next captured byte lies behind a gap.
     behind_gap: bool,
+    /// A plugin has stepped aside, and what it decided before goes first.
+    goes: Goes,
+}
+
+/// Whether turns may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Goes {
+    First,
+    BehindDecisions,
+}
+
+/// Where a plugin left off that steps aside.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Predecessor {
+    /// Response bytes that the client had read when it sent the last request that the plugin began.
+    pub(super) acknowledged: u64,
+    /// The same of the last one released that had waited.
+    pub(super) released_acknowledged: u64,
+    /// Target's response bytes minus online response bytes.
+    pub(super) drift: i64,
+    /// Response bytes that had come when the last request was released.
+    pub(super) received_at_release: u64,
+    /// Whether any request was released.
+    pub(super) released: bool,
 }
 
 impl Transparent {
@@ -101,20 +125,51 @@ impl Transparent {
             tail_pushed: false,
             seeking: None,
             behind_gap: false,
+            goes: Goes::First,
         }
     }
 
-    /// The protocol of a session that goes on without its plugin, and whose client has read `acknowledged` response bytes.
-    pub(super) fn taking_over(policy: WaitPolicy, acknowledged: u64, exchange: &Exchange<'_>) -> Self {
+    /// The protocol of a session that goes on without its plugin. Nothing goes before [`Transparent::let_go`].
+    pub(super) fn taking_over(policy: WaitPolicy, before: Predecessor, exchange: &Exchange<'_>) -> Self {
+        let answered = exchange.received() > before.received_at_release;
         Self {
-            last_acknowledged: acknowledged,
-            released_acknowledged: acknowledged,
-            released: true,
-            received_at_release: exchange.received(),
-            drift: exchange.received() as i64 - acknowledged as i64,
+            last_acknowledged: before.acknowledged,
+            released_acknowledged: before.released_acknowledged,
+            released: before.released,
+            received_at_release: before.received_at_release,
+            drift: before.drift,
+            last_response: answered.then_some(exchange.now()),
             pushed: true,
+            goes: Goes::BehindDecisions,
             ..Self::new(policy)
         }
+    }
+
+    /// What is captured next belongs to a request that has begun; with `void`, to one that was given up for that reason.
+    pub(super) fn continue_request(&mut self, void: Option<EndReason>) {
+        let acknowledged = self.last_acknowledged;
+        let void_turn = void.is_some();
+        self.held.push_back(Turn { acknowledged, waits: false, pieces: SmallVec::new(), void: void_turn });
+        self.started = true;
+        self.seeking = void;
+    }
+
+    /// What was decided before has gone.
+    pub(super) fn let_go(&mut self, exchange: &mut Exchange<'_>) {
+        if self.goes == Goes::BehindDecisions {
+            self.goes = Goes::First;
+            self.release_held(exchange);
+        }
+    }
+
+    /// A request decided before, of a client that had read `acknowledged` response bytes, goes after it has waited.
+    pub(super) const fn note_release(&mut self, acknowledged: u64, received: u64) {
+        if !self.pipelines || (received as i64) < acknowledged as i64 + self.drift {
+            self.drift = received as i64 - acknowledged as i64;
+        }
+        self.received_at_release = received;
+        self.released = true;
+        self.released_acknowledged = acknowledged;
     }
 
     fn quiet(exchange: &Exchange<'_>) -> Duration {
@@ -122,7 +177,7 @@ impl Transparent {
     }
 
     /// When a turn that acknowledges `acknowledged` response bytes may go: now, at some moment, or not before more happens.
-    fn release_time(&self, acknowledged: u64, exchange: &Exchange<'_>) -> Release {
+    pub(super) fn release_time(&self, acknowledged: u64, exchange: &Exchange<'_>) -> Release {
         let received = exchange.received();
         let expected = (acknowledged as i64 + self.drift).max(0) as u64;
         let silent_since = self.last_response.unwrap_or(exchange.now());
@@ -176,6 +231,9 @@ impl Transparent {
     }
 
     fn release_held(&mut self, exchange: &mut Exchange<'_>) {
+        if self.goes == Goes::BehindDecisions {
+            return;
+        }
         exchange.set_timer(None);
         while let Some(turn) = self.held.front() {
             let void = turn.void || exchange.next_is_given_up();
@@ -203,8 +261,8 @@ impl Transparent {
 
     /// Notes that `turn` goes now that `received` response bytes have come.
     fn settle_drift(&mut self, turn: &Turn, received: u64) {
-        if turn.waits && (!self.pipelines || (received as i64) < turn.acknowledged as i64 + self.drift) {
-            self.drift = received as i64 - turn.acknowledged as i64;
+        if turn.waits {
+            return self.note_release(turn.acknowledged, received);
         }
         self.received_at_release = received;
         self.released = true;
@@ -213,6 +271,9 @@ impl Transparent {
 
     fn release_end(&mut self, exchange: &mut Exchange<'_>) {
         let Some((end, acknowledged, drained_at)) = self.end else { return };
+        if self.goes == Goes::BehindDecisions {
+            return;
+        }
         let now = exchange.now();
         let release = match end {
             _ if self.policy == WaitPolicy::Never && end == ClientEnd::Finished => Release::Now,
@@ -252,15 +313,16 @@ pub(super) const fn boundary(pushed: bool) -> Boundary {
     if pushed { Boundary::Pushed } else { Boundary::Open }
 }
 
-enum Release {
+/// When something may go.
+pub(super) enum Release {
     Now,
     At(Instant),
     Never,
 }
 
-impl Protocol for Transparent {
-    fn on_request(&mut self, len: usize, info: SegmentInfo, exchange: &mut Exchange<'_>) {
-        let start = exchange.captured_end() - len as u64;
+impl Transparent {
+    /// Takes `len` captured bytes that begin at `start` of the captured stream.
+    pub(super) fn take(&mut self, start: u64, len: usize, info: SegmentInfo, exchange: &mut Exchange<'_>) {
         let begins = self.begins(info.acknowledged);
         self.behind_gap = false;
         self.tail_pushed = info.pushed;
@@ -288,6 +350,36 @@ impl Protocol for Transparent {
         }
     }
 
+    /// Bytes are missing at `at` of the captured stream, for `reason`.
+    pub(super) fn take_gap(&mut self, at: u64, reason: EndReason, exchange: &mut Exchange<'_>) {
+        if self.held.is_empty() && self.goes == Goes::BehindDecisions {
+            // The plugin's last request was complete: nobody knows how many are missing, and it counts as one.
+            self.begin_turn(self.last_acknowledged, at, exchange);
+        }
+        self.seeking = Some(reason);
+        self.behind_gap = true;
+        self.started = true;
+        // What the client read may have answered what is missing: it is owed by nobody.
+        self.released = true;
+        if let Some(turn) = self.held.back_mut() {
+            turn.void = true;
+        } else {
+            self.tail_released = true;
+            if self.tail_pushed && exchange.is_last_request_answered() || exchange.has_no_request() {
+                // What is missing belongs to another request. Nobody knows to how many: it counts as one.
+                exchange.begin_request(at);
+            }
+        }
+        exchange.give_up_last_request(reason);
+        self.release_held(exchange);
+    }
+}
+
+impl Protocol for Transparent {
+    fn on_request(&mut self, len: usize, info: SegmentInfo, exchange: &mut Exchange<'_>) {
+        self.take(exchange.captured_end() - len as u64, len, info, exchange);
+    }
+
     fn on_response(&mut self, response: ResponseBytes<'_>, exchange: &mut Exchange<'_>) {
         self.last_response = Some(exchange.now());
         self.pushed = response.pushed;
@@ -312,22 +404,7 @@ impl Protocol for Transparent {
     }
 
     fn on_gap(&mut self, reason: EndReason, exchange: &mut Exchange<'_>) {
-        self.seeking = Some(reason);
-        self.behind_gap = true;
-        self.started = true;
-        // What the client read may have answered what is missing: it is owed by nobody.
-        self.released = true;
-        if let Some(turn) = self.held.back_mut() {
-            turn.void = true;
-        } else {
-            self.tail_released = true;
-            if self.tail_pushed && exchange.is_last_request_answered() || exchange.has_no_request() {
-                // What is missing belongs to another request. Nobody knows to how many: it counts as one.
-                exchange.begin_request(exchange.captured_end());
-            }
-        }
-        exchange.give_up_last_request(reason);
-        self.release_held(exchange);
+        self.take_gap(exchange.captured_end(), reason, exchange);
     }
 
     fn on_connection_lost(&mut self, exchange: &mut Exchange<'_>) {

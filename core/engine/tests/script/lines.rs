@@ -109,6 +109,7 @@ impl Lines {
             }
             Input::Gap => {
                 say(Output::Discard(session.undecided.len() as u32));
+                say(Output::Discard(0));
                 session.undecided.clear();
                 session.seeking = true;
                 session.streaming = false;

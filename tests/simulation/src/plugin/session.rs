@@ -23,6 +23,8 @@ struct UnderWay {
     fate: Fate,
     /// Bytes of it decided about so far.
     done: usize,
+    /// Bytes of its answer so far: what is sent shorter than the client wrote it is answered before all of that is seen.
+    answer: u64,
 }
 
 /// A request whose reply is due.
@@ -114,8 +116,8 @@ impl Session {
 
     /// Takes an event.
     pub(super) fn take(&mut self, input: Input, bytes: &[u8], outcome: &mut Outcome) -> Result<(), Stop> {
-        if self.passed.is_some() && !matches!(input, Input::Response(_) | Input::ConnectionLost { .. }) {
-            // Until the host has come to that, replies that it waits for are still told.
+        if self.passed.is_some() {
+            // The host tells nothing more but what was on its way.
             return Ok(());
         }
         let wrong = |what: String| Err(Stop::Wrong(what));
@@ -163,10 +165,14 @@ impl Session {
                     return wrong("a request was interrupted, and none is under way".into());
                 }
                 self.interrupted |= interrupted;
+                if let Some(request) = &mut self.under_way {
+                    request.answer = 0;
+                }
                 self.decide(outcome)
             }
             Input::Gap => {
                 self.say(Output::Discard(self.undecided.len() as u32), outcome);
+                self.say(Output::Discard(0), outcome);
                 self.undecided.clear();
                 self.under_way = None;
                 self.interrupted = false;
@@ -225,9 +231,7 @@ impl Session {
             self.say(Output::Ready, outcome);
         }
         while n > 0 {
-            let Some(front) = self.due.front_mut() else {
-                return Err(Stop::Wrong(format!("{n} response bytes that nobody asked for")));
-            };
+            let Some(front) = self.due.front_mut() else { return self.respond_early(n, outcome) };
             if !part(&mut front.left, &mut n) {
                 break;
             }
@@ -243,6 +247,24 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// Takes `n` bytes of the answer to a request that is all sent, and not all seen.
+    fn respond_early(&mut self, n: u64, outcome: &mut Outcome) -> Result<(), Stop> {
+        if let Some(request) = &mut self.under_way
+            && let Fate::Rewrite(new) = request.fate
+            && !self.interrupted
+            && request.done >= new.len as usize
+            && request.answer + n <= u64::from(new.response)
+        {
+            request.answer += n;
+            if request.answer == u64::from(new.response) {
+                self.answered += 1;
+                self.say(Output::ReplyComplete, outcome);
+            }
+            return Ok(());
+        }
+        Err(Stop::Wrong(format!("{n} response bytes that nobody asked for")))
     }
 
     fn is_ready(&self) -> bool {
@@ -284,6 +306,10 @@ impl Session {
             self.undecided.drain(..skip);
             self.say(Output::Discard(skip as u32), outcome);
         }
+        if found {
+            // What was left out so far is no part of the request that begins here, which may begin with bytes left out as well.
+            self.say(Output::EndRequest(Reply::NotExpected), outcome);
+        }
         self.seeking = !found;
         found
     }
@@ -317,7 +343,7 @@ impl Session {
             return Ok(None);
         }
         self.last = Some(header.number);
-        Ok(Some(UnderWay { header, fate, done: 0 }))
+        Ok(Some(UnderWay { header, fate, done: 0, answer: 0 }))
     }
 
     /// Takes `n` bytes out of the undecided ones.
@@ -330,7 +356,7 @@ impl Session {
     fn go_on(&mut self, mut request: UnderWay, outcome: &mut Outcome) -> Result<bool, Stop> {
         let UnderWay { header, fate, .. } = request;
         let len = header.len as usize;
-        let mut answer = header.response;
+        let mut answer = u64::from(header.response);
         match fate {
             Fate::Rewrite(new) if !self.interrupted => {
                 if !self.is_ready() {
@@ -338,7 +364,7 @@ impl Session {
                     self.under_way = Some(request);
                     return Ok(false);
                 }
-                answer = new.response;
+                answer = u64::from(new.response);
                 self.rewrite(&new, &mut request, outcome);
             }
             _ => {
@@ -361,7 +387,10 @@ impl Session {
             self.say(Output::EndRequest(Reply::NotExpected), outcome);
         } else {
             self.say(Output::EndRequest(Reply::Expected), outcome);
-            self.due.push_back(Due { number: header.number, left: u64::from(answer) });
+            let left = answer - request.answer;
+            if left > 0 {
+                self.due.push_back(Due { number: header.number, left });
+            }
         }
         Ok(true)
     }

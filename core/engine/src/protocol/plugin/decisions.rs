@@ -1,7 +1,7 @@
 //! What a plugin decides: its actions, kept to the rules of the interface and put in their places in the captured stream.
 
 use super::release::Piece;
-use super::{Abandoned, PluginProtocol, Request};
+use super::{Abandoned, Leaving, PluginProtocol, Request};
 use crate::counters::EndReason;
 use crate::plugin::{Output, Reply};
 use crate::protocol::{Exchange, Gate};
@@ -44,9 +44,9 @@ impl PluginProtocol {
                 exchange.set_gate(Gate::Open);
             }
             Output::Reconnect => exchange.reconnect(),
-            Output::Close => self.queue.push_back(Piece::Close),
+            Output::Close => self.leave(Leaving::Closing, exchange),
             Output::GiveUp(_) => exchange.give_up(EndReason::Protocol),
-            Output::PassThrough => self.queue.push_back(Piece::PassThrough),
+            Output::PassThrough => self.leave(Leaving::Passing, exchange),
             // For those who look at the plugin's decisions themselves; a replay has no use for it.
             Output::Observe(_) => {}
             Output::SetTimer(nanos) => {
@@ -78,7 +78,7 @@ impl PluginProtocol {
             return;
         }
         self.seeking = None;
-        if !self.begun && self.undecided(exchange) > 0 {
+        if !self.begun && !self.is_at_gap() && self.undecided(exchange) > 0 {
             exchange.begin_request(self.position);
             self.begun = true;
         }
@@ -90,6 +90,10 @@ impl PluginProtocol {
 
     fn decide(&mut self, n: u32, decision: Decision, exchange: &mut Exchange<'_>) {
         let mut left = u64::from(n);
+        if left == 0 && decision == Decision::Discard {
+            // What the plugin decides from here on is about what follows the missing bytes.
+            return self.cross_gap(exchange);
+        }
         if left > self.undecided(exchange) {
             return self.violate("a decision about more bytes than were captured", exchange);
         }
@@ -128,19 +132,19 @@ impl PluginProtocol {
     }
 
     fn send(&mut self, bytes: &[u8], exchange: &mut Exchange<'_>) {
-        self.cross_gap(exchange);
         self.begin(exchange);
         self.queued_bytes += bytes.len();
         self.queue.push_back(Piece::Send(bytes.into()));
     }
 
     fn end_request(&mut self, reply: Reply, exchange: &mut Exchange<'_>) {
-        if self.request.take().is_none() {
+        let Some(request) = self.request.take() else {
             // One of no bytes; or what was discarded to get to a place where a request surely begins.
             self.seeking = None;
             return self.begin_eagerly(exchange);
-        }
-        self.begun = false;
+        };
+        // One of the plugin's own, before the one that was captured here: they are counted as one.
+        self.begun &= request.start == Some(self.position);
         self.sequencer.end(self.position);
         self.queue.push_back(Piece::End(reply));
         self.begin_eagerly(exchange);
@@ -148,11 +152,10 @@ impl PluginProtocol {
 
     /// Counts the request that undecided bytes belong to as captured, where it is sure that they begin one.
     pub(super) fn begin_eagerly(&mut self, exchange: &mut Exchange<'_>) {
-        let at_gap = self.gaps.front().is_some_and(|(at, _)| *at == self.position);
         if self.request.is_none()
             && !self.begun
             && self.seeking.is_none()
-            && !at_gap
+            && !self.is_at_gap()
             && self.undecided(exchange) > 0
         {
             exchange.begin_request(self.position);
@@ -160,9 +163,14 @@ impl PluginProtocol {
         }
     }
 
+    /// Whether bytes are missing at the present position.
+    fn is_at_gap(&self) -> bool {
+        self.gaps.front().is_some_and(|(at, _)| *at == self.position)
+    }
+
     /// Passes a gap at the present position, because what follows is behind it.
     fn cross_gap(&mut self, exchange: &mut Exchange<'_>) {
-        while self.gaps.front().is_some_and(|(at, _)| *at == self.position) {
+        while self.is_at_gap() {
             self.pass_gap(exchange);
         }
     }

@@ -1,15 +1,15 @@
-//! What becomes of a session's decisions when its connection or its plugin's instance is lost, or the plugin steps aside.
+//! What becomes of a session's decisions when its connection or its plugin's instance is lost.
 
 use super::PluginProtocol;
 use super::release::Piece;
 use crate::counters::EndReason;
 use crate::plugin::{Input, Inputs, Reply};
-use crate::protocol::{Exchange, Gate, Opening, Origin, Protocol, Transparent};
-use crate::stream::SegmentInfo;
+use crate::protocol::{Exchange, Opening, Origin};
 
 impl PluginProtocol {
     /// The connection is gone: the plugin is told what became of its requests.
     pub(super) fn lose_connection(&mut self, exchange: &mut Exchange<'_>) {
+        self.received_at_release = 0;
         let (mut unanswered, mut kept) = self.sequencer.connection_lost(|start| exchange.is_open(start));
         // Those that are decided and not released are kept too, unless they were given up with the others.
         let mut begins = None;
@@ -50,9 +50,8 @@ impl PluginProtocol {
         self.release(exchange);
     }
 
-    /// Forgets what the lost instance had decided and not released, and joins the session again.
-    pub(super) fn join_again(&mut self, exchange: &mut Exchange<'_>) {
-        let reason = EndReason::PluginFault;
+    /// Forgets what was decided and not released.
+    pub(super) fn forget_decisions(&mut self) {
         let waited = self.queue.iter().rev().filter_map(|piece| match piece {
             Piece::Begin { start: Some(start), wait: Some(wait) } => Some((*start, *wait)),
             _ => None,
@@ -60,7 +59,15 @@ impl PluginProtocol {
         self.sequencer.restart(waited);
         // What the lost instance was told, it will not answer.
         self.told = 0;
-        self.clear_queue();
+        self.queue.clear();
+        self.queued_bytes = 0;
+        self.received_at_release = 0;
+    }
+
+    /// Forgets what the lost instance had decided and not released, and joins the session again.
+    pub(super) fn join_again(&mut self, exchange: &mut Exchange<'_>) {
+        let reason = EndReason::PluginFault;
+        self.forget_decisions();
         let decided = exchange.decided();
         if !self.gaps.is_empty() || !exchange.forget_undecided(decided) {
             // What of the undecided bytes is still good, only the lost instance could have told.
@@ -88,36 +95,5 @@ impl PluginProtocol {
             self.begin_eagerly(exchange);
             self.tell_request(undecided, None, exchange);
         }
-    }
-
-    /// Steps aside: what is undecided, and what follows, is replayed as with no plugin.
-    pub(super) fn pass_through(&mut self, exchange: &mut Exchange<'_>) {
-        if !self.gaps.is_empty() || !exchange.forget_undecided(exchange.decided()) {
-            return exchange.give_up(self.gaps.front().map_or(EndReason::Protocol, |(_, reason)| *reason));
-        }
-        self.clear_queue();
-        self.request = None;
-        self.begun = false;
-        self.plugin_timer = None;
-        self.own_timer = None;
-        self.inputs = Inputs::NONE;
-        exchange.hub.push(self.place, self.session, None, Input::Ended);
-        exchange.set_timer(None);
-        exchange.set_gate(Gate::Open);
-        exchange.note_inputs_changed();
-        let acknowledged = self.sequencer.acknowledged();
-        let mut transparent = Transparent::taking_over(self.policy, acknowledged, exchange);
-        let decided = exchange.decided();
-        let undecided = exchange.captured_end() - decided;
-        self.position = exchange.captured_end();
-        if undecided > 0 {
-            let pushed = self.marks.back().is_some_and(|(_, pushed)| *pushed);
-            let info = SegmentInfo { acknowledged, pushed, captured_at_nanos: 0 };
-            transparent.on_request(undecided as usize, info, exchange);
-        }
-        if let Some((end, info, _)) = self.end {
-            transparent.on_close(end, info, exchange);
-        }
-        self.transparent = Some(transparent);
     }
 }

@@ -3,9 +3,11 @@
 //! What happens to the session is queued for the plugin ([`crate::plugin`]), which is called once a turn with all that
 //! gathered. Its actions come back here: they are kept to the rules of the interface and put in their places in the captured stream
 //! ([`decisions`]), and requests are released ([`release`]) in the order and at the moments in which the client sent them
-//! ([`sequencer`]). What becomes of them when a connection or an instance is lost, or the plugin steps aside, is in [`losses`].
+//! ([`sequencer`]). What becomes of them when a connection or an instance is lost is in [`losses`], and when
+//! the plugin leaves the session in [`leaving`].
 
 mod decisions;
+mod leaving;
 mod losses;
 mod release;
 mod sequencer;
@@ -20,6 +22,7 @@ use crate::plugin::Answer;
 use crate::plugin::{Input, Inputs, Place, SessionId, Span, Without};
 use crate::stream::SegmentInfo;
 use crate::time::Instant;
+use leaving::Leaving;
 use release::{Head, Piece};
 use sequencer::Sequencer;
 use std::collections::VecDeque;
@@ -68,7 +71,10 @@ pub(crate) struct PluginProtocol {
     abandoned: Abandoned,
     plugin_timer: Option<Instant>,
     own_timer: Option<Instant>,
-    /// Takes over when the plugin passes.
+    /// Response bytes of the connection when the last request was released.
+    received_at_release: u64,
+    leaving: Leaving,
+    /// Takes over when the plugin leaves.
     transparent: Option<Transparent>,
 }
 
@@ -106,6 +112,8 @@ impl PluginProtocol {
             abandoned: Abandoned::No,
             plugin_timer: None,
             own_timer: None,
+            received_at_release: 0,
+            leaving: Leaving::No,
             transparent: None,
         };
         protocol.close_gate(exchange);
@@ -162,8 +170,10 @@ impl Protocol for PluginProtocol {
     }
 
     fn on_request(&mut self, len: usize, info: SegmentInfo, exchange: &mut Exchange<'_>) {
-        if let Some(transparent) = &mut self.transparent {
-            return transparent.on_request(len, info, exchange);
+        match (self.leaving, &mut self.transparent) {
+            (Leaving::Closing, _) => return self.leave_out(len, exchange),
+            (_, Some(transparent)) => return transparent.on_request(len, info, exchange),
+            _ => {}
         }
         let end = exchange.captured_end();
         let start = end - len as u64;
@@ -177,7 +187,8 @@ impl Protocol for PluginProtocol {
 
     fn on_response(&mut self, response: ResponseBytes<'_>, exchange: &mut Exchange<'_>) {
         if let Some(transparent) = &mut self.transparent {
-            return transparent.on_response(response, exchange);
+            transparent.on_response(response, exchange);
+            return self.release(exchange);
         }
         if !self.inputs.contains(Inputs::RESPONSES) {
             return;
@@ -221,8 +232,11 @@ impl Protocol for PluginProtocol {
     }
 
     fn on_gap(&mut self, reason: EndReason, exchange: &mut Exchange<'_>) {
-        if let Some(transparent) = &mut self.transparent {
-            return transparent.on_gap(reason, exchange);
+        match (self.leaving, &mut self.transparent) {
+            // All that follows is left out.
+            (Leaving::Closing, _) => return,
+            (_, Some(transparent)) => return transparent.on_gap(reason, exchange),
+            _ => {}
         }
         self.gaps.push_back((exchange.captured_end(), reason));
         self.tell(Input::Gap, None, exchange);
@@ -230,20 +244,25 @@ impl Protocol for PluginProtocol {
 
     fn on_cut(&mut self, info: SegmentInfo, reason: EndReason, exchange: &mut Exchange<'_>) {
         match &mut self.transparent {
-            Some(transparent) => transparent.on_cut(info, reason, exchange),
-            None => self.on_gap(reason, exchange),
+            Some(transparent) if self.leaving == Leaving::Passing => {
+                transparent.on_cut(info, reason, exchange)
+            }
+            _ => self.on_gap(reason, exchange),
         }
     }
 
     fn on_connection_lost(&mut self, exchange: &mut Exchange<'_>) {
         if let Some(transparent) = &mut self.transparent {
-            return transparent.on_connection_lost(exchange);
+            self.sequencer.connection_lost(|start| exchange.is_open(start));
+            transparent.on_connection_lost(exchange);
+            return self.release(exchange);
         }
         self.lose_connection(exchange);
     }
 
     fn on_close(&mut self, end: ClientEnd, info: SegmentInfo, exchange: &mut Exchange<'_>) {
         if let Some(transparent) = &mut self.transparent {
+            // Where the connection closes anyway, this comes to nothing.
             return transparent.on_close(end, info, exchange);
         }
         self.end = Some((end, info, None));
@@ -255,7 +274,8 @@ impl Protocol for PluginProtocol {
 
     fn on_timer(&mut self, exchange: &mut Exchange<'_>) {
         if let Some(transparent) = &mut self.transparent {
-            return transparent.on_timer(exchange);
+            transparent.on_timer(exchange);
+            return self.release(exchange);
         }
         let now = exchange.now();
         if self.plugin_timer.take_if(|at| *at <= now).is_some() {
@@ -285,6 +305,9 @@ impl Protocol for PluginProtocol {
             if exchange.outbox.is_given_up() {
                 return;
             }
+            if self.leaving != Leaving::No {
+                return self.release(exchange);
+            }
         }
         if self.told == 0 {
             self.after_run(exchange);
@@ -306,7 +329,7 @@ impl Protocol for PluginProtocol {
     fn go_without(&mut self, without: Without, exchange: &mut Exchange<'_>) {
         match without {
             Without::GiveUp => exchange.give_up(EndReason::PluginDisabled),
-            Without::PassThrough => self.pass_through(exchange),
+            Without::PassThrough => self.pass_without(exchange),
         }
     }
 

@@ -1,10 +1,10 @@
 //! When decisions go to the connection: requests in their turn, the client's end behind them.
 
 use super::sequencer::Wait;
-use super::{Abandoned, PluginProtocol};
+use super::{Abandoned, Leaving, PluginProtocol};
 use crate::counters::EndReason;
 use crate::plugin::Reply;
-use crate::protocol::transparent::{RESET_PATIENCE, boundary};
+use crate::protocol::transparent::{RESET_PATIENCE, Release, boundary};
 use crate::protocol::{ClientEnd, Exchange, Gate, WaitPolicy};
 use crate::tcp::sender::Boundary;
 use crate::time::Duration;
@@ -25,8 +25,6 @@ pub(super) enum Piece {
     End(Reply),
     /// The request under way was given up.
     Abandon,
-    PassThrough,
-    Close,
 }
 
 /// The request that is being released.
@@ -48,12 +46,13 @@ impl PluginProtocol {
                     && !void
                     && self.policy == WaitPolicy::LikeClient
                 {
-                    // Until the connection is ready, what comes on it answers no request.
-                    let received = (exchange.gate() == Gate::Open).then(|| exchange.received());
-                    if !self.sequencer.may_go(wait, received) {
+                    if !self.may_go(wait, exchange) {
                         break;
                     }
                     self.sequencer.note_release(wait, exchange.received());
+                    if let Some(transparent) = &mut self.transparent {
+                        transparent.note_release(wait.acknowledged, exchange.received());
+                    }
                 }
                 self.head = Head { start, touched: false };
                 self.queue.pop_front();
@@ -71,14 +70,36 @@ impl PluginProtocol {
                     exchange.send(self.head.start, &bytes, Boundary::Pushed);
                 }
                 Some(Piece::End(reply)) => self.complete(reply, exchange),
-                Some(Piece::Close) => exchange.close(ClientEnd::Finished),
-                Some(Piece::PassThrough) => return self.pass_through(exchange),
-                Some(Piece::Abandon) => self.head = Head::default(),
+                Some(Piece::Abandon) => {
+                    self.head = Head::default();
+                    self.sequencer.abandon();
+                }
                 Some(Piece::Begin { .. }) | None => {}
             }
         }
         self.forget_marks(exchange);
-        self.release_end(exchange);
+        match self.leaving {
+            Leaving::No => self.release_end(exchange),
+            Leaving::Passing | Leaving::Closing => self.finish_leaving(exchange),
+        }
+    }
+
+    /// Whether a request may go; one whose plugin has left asks for a timer, if that is what it waits for.
+    fn may_go(&self, wait: Wait, exchange: &mut Exchange<'_>) -> bool {
+        // Until the connection is ready, what comes on it answers no request.
+        let received = (exchange.gate() == Gate::Open).then(|| exchange.received());
+        if self.sequencer.may_go(wait, received) {
+            return true;
+        }
+        match self.transparent.as_ref().map(|t| t.release_time(wait.acknowledged, exchange)) {
+            Some(Release::Now) => true,
+            Some(Release::At(at)) if at <= exchange.now() => true,
+            Some(Release::At(at)) => {
+                exchange.set_timer(Some(at));
+                false
+            }
+            Some(Release::Never) | None => false,
+        }
     }
 
     fn complete(&mut self, reply: Reply, exchange: &mut Exchange<'_>) {
@@ -90,6 +111,7 @@ impl PluginProtocol {
         {
             exchange.expect_no_answer(start);
         }
+        self.received_at_release = exchange.received();
         if self.sequencer.complete(start, reply) {
             exchange.answered();
         }
@@ -156,10 +178,5 @@ impl PluginProtocol {
             self.own_timer = Some(since + RESET_PATIENCE);
             self.set_timers(exchange);
         }
-    }
-
-    pub(super) fn clear_queue(&mut self) {
-        self.queue.clear();
-        self.queued_bytes = 0;
     }
 }

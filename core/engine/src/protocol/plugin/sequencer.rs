@@ -6,6 +6,7 @@
 //! response bytes decides, corrected for what the target's replies are longer or shorter than the online server's.
 
 use crate::plugin::Reply;
+use crate::protocol::transparent::Predecessor;
 use std::collections::VecDeque;
 
 /// What a request waits for.
@@ -14,7 +15,7 @@ pub(super) struct Wait {
     /// The first so many requests must have their replies.
     requests: u64,
     /// Response bytes that the client had acknowledged.
-    acknowledged: u64,
+    pub(super) acknowledged: u64,
 }
 
 /// A request that was sent and has no reply yet.
@@ -46,6 +47,9 @@ pub(super) struct Sequencer {
     acknowledged_at_release: u64,
     /// Response bytes that the client had read before its first request: a greeting, which comes anew with each connection.
     greeting: u64,
+    /// Response bytes that the client had read at the last turn that is over, and at the last request to begin.
+    turned: u64,
+    begun: u64,
 }
 
 impl Sequencer {
@@ -64,6 +68,7 @@ impl Sequencer {
 
     fn take_turns(&mut self, passed: impl Fn(u64) -> bool) {
         while let Some((_, acknowledged)) = self.turns.pop_front_if(|(offset, _)| passed(*offset)) {
+            self.turned = acknowledged;
             self.next_wait = Some(Wait { requests: self.ended, acknowledged });
         }
     }
@@ -72,6 +77,7 @@ impl Sequencer {
     pub(super) fn begin(&mut self, position: u64) -> Option<Wait> {
         self.take_turns(|offset| offset <= position);
         let wait = self.next_wait.take();
+        self.begun = self.turned;
         let before = wait.map_or(0, |wait| wait.requests);
         let is_first = self.ended == 0;
         self.pipelines |= !is_first && before < self.ended && self.is_due(self.ended);
@@ -124,6 +130,11 @@ impl Sequencer {
         false
     }
 
+    /// The request released last won't be complete. A reply that came before all of it was sent has gone with it.
+    pub(super) const fn abandon(&mut self) {
+        self.early_replies = 0;
+    }
+
     /// A reply is complete. Returns where its request begins in the captured stream, if it is of a request sent completely.
     pub(super) fn reply_complete(&mut self) -> Option<Option<u64>> {
         let answered = self.unanswered.pop_front();
@@ -165,7 +176,26 @@ impl Sequencer {
         self.ended = self.released;
         self.early_replies = 0;
         self.next_wait = None;
+        self.turned = self.acknowledged_at_release;
+        self.begun = self.turned;
         self.begin_connection();
+    }
+
+    /// Response bytes that the client had read when it sent what lies at `offset`, which is not decided about.
+    pub(super) fn acknowledged_at(&self, offset: u64) -> u64 {
+        let turns = self.turns.iter().take_while(|(start, _)| *start <= offset);
+        turns.last().map_or(self.turned, |(_, acknowledged)| *acknowledged)
+    }
+
+    /// Where it leaves off, for one who takes over when `received_at_release` response bytes had come at the last release.
+    pub(super) const fn leave(&self, received_at_release: u64) -> Predecessor {
+        Predecessor {
+            acknowledged: self.begun,
+            released_acknowledged: self.acknowledged_at_release,
+            drift: self.drift,
+            received_at_release,
+            released: self.released > 0,
+        }
     }
 
     /// Bytes of memory held.
@@ -265,5 +295,17 @@ mod tests {
         s.end(10);
         assert!(s.complete(Some(0), Reply::Expected));
         assert!(!s.is_any_due());
+    }
+
+    #[test]
+    fn an_early_reply_to_a_request_that_is_not_completed_counts_for_no_other() {
+        let mut s = Sequencer::default();
+        s.begin(0);
+        assert_eq!(s.reply_complete(), None);
+        s.abandon();
+        s.begin(10);
+        s.end(20);
+        assert!(!s.complete(Some(10), Reply::Expected));
+        assert!(s.is_any_due());
     }
 }
