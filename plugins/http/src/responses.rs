@@ -144,6 +144,8 @@ impl Session {
             }
             actions.resume();
         } else {
+            // What follows in this piece is of the other protocol.
+            self.answers.hearing = Hearing::Off;
             actions.pass_through();
         }
     }
