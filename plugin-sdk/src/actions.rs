@@ -192,7 +192,8 @@ impl Actions<'_> {
         self.push(abi::output::RECONNECT, 0, 0);
     }
 
-    /// Closes the connection behind what is sent, and ends the session.
+    /// Closes the connection behind what was decided so far, and ends the session. What is undecided, and what the client sends
+    /// later, is left out.
     pub fn close(&mut self) {
         self.push(abi::output::CLOSE, 0, 0);
         self.course = Course::Over;
@@ -204,7 +205,9 @@ impl Actions<'_> {
         self.course = Course::Over;
     }
 
-    /// From the next undecided byte on, be as transparent as with no plugin. The session is not heard of again.
+    /// From the next undecided byte on, be as transparent as with no plugin. The session is not heard of again: what was decided
+    /// before goes out as it was decided, but without waiting for [`Actions::reply_complete`], and connections are not prepared
+    /// any more.
     pub fn pass_through(&mut self) {
         self.push(abi::output::PASS_THROUGH, 0, 0);
         self.course = Course::Over;

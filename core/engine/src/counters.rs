@@ -256,6 +256,8 @@ counters! {
     requests_acknowledged,
     /// Requests that some response bytes came back for.
     requests_answered,
+    /// Exchanges that plugins have summed up.
+    exchanges_observed,
     /// Requests captured and not yet acknowledged, in live sessions.
     requests_waiting,
     /// Request bytes captured, each once.

@@ -117,6 +117,10 @@ impl Hub {
         self.plugins[place.plugin].runner.note_violation(session, what);
     }
 
+    pub(crate) fn note_observation(&mut self, place: Place, session: SessionId, summary: &[u8]) {
+        self.plugins[place.plugin].runner.note_observation(session, summary);
+    }
+
     fn queue(&mut self, place: Place) -> &mut Queue {
         let queues = &mut self.plugins[place.plugin].queues;
         let index = place.group.0 as usize;

@@ -283,6 +283,11 @@ pub trait PluginRunner: Send {
         outcome: &mut Outcome,
     ) -> Result<(), Fault>;
 
+    /// A session's plugin has summed an exchange up. For those who look at summaries; the engine has counted it.
+    fn note_observation(&mut self, session: SessionId, summary: &[u8]) {
+        let _ = (session, summary);
+    }
+
     /// A session broke the rules of the interface, and is given up for it. The host logs and counts it.
     fn note_violation(&mut self, session: SessionId, what: &'static str);
 }

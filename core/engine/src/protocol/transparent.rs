@@ -167,9 +167,13 @@ impl Transparent {
         if !self.pipelines || (received as i64) < acknowledged as i64 + self.drift {
             self.drift = received as i64 - acknowledged as i64;
         }
-        self.received_at_release = received;
         self.released = true;
         self.released_acknowledged = acknowledged;
+    }
+
+    /// A request that is answered has gone now that `received` response bytes have come.
+    pub(super) const fn note_sent(&mut self, received: u64) {
+        self.received_at_release = received;
     }
 
     fn quiet(exchange: &Exchange<'_>) -> Duration {
@@ -262,9 +266,9 @@ impl Transparent {
     /// Notes that `turn` goes now that `received` response bytes have come.
     fn settle_drift(&mut self, turn: &Turn, received: u64) {
         if turn.waits {
-            return self.note_release(turn.acknowledged, received);
+            self.note_release(turn.acknowledged, received);
         }
-        self.received_at_release = received;
+        self.note_sent(received);
         self.released = true;
         self.released_acknowledged = turn.acknowledged;
     }

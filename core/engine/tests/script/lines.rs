@@ -9,8 +9,16 @@
 //! | `!…` | the session is given up |
 //! | `^…` | the plugin fails |
 //! | `%…` | more is forwarded than there is |
-//! | `>…` | the plugin steps aside |
+//! | `>…` | the plugin steps aside, within a streamed request that was broken off too |
 //! | `@…` | it is sent, and after its reply the connection is done with |
+//! | `$…` | the connection is closed |
+//! | `<…` | its first byte is sent, and the plugin steps aside |
+//! | `&…` | it is sent, and no response bytes are wanted from then on |
+//! | `?…` | they are wanted again, and it is sent |
+//! | `:…` | it is sent 100 ms later |
+//! | `.…` | it is sent; its reply ends with the connection |
+//! | `/…` | it is sent and summed up, and gets a reply |
+//! | `_…` | it is sent; after its reply the plugin makes a request of its own, `own;` |
 //! | anything else | it is sent, and gets a reply |
 
 use std::collections::{HashMap, VecDeque};
@@ -22,6 +30,10 @@ use tcpcopy_engine::protocol::Origin;
 
 /// What an unprepared connection is greeted with.
 const GREETING: &[u8] = b"hi;";
+/// A request that the plugin makes up.
+const OWN: &[u8] = b"own;";
+/// For how long a request is put off that is.
+const DELAY_NANOS: u64 = 100_000_000;
 
 #[derive(Default)]
 struct Session {
@@ -33,12 +45,19 @@ struct Session {
     seeking: bool,
     streaming: bool,
     interrupted: bool,
+    timed: bool,
+    /// The client has closed.
+    closed: bool,
+    left: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum AfterReply {
     Nothing,
     Reconnect,
+    /// It is no reply but what comes up to the end of the connection.
+    Wait,
+    Own,
 }
 
 /// The plugin.
@@ -61,7 +80,9 @@ impl Lines {
             self.sessions.insert(id, Session { seeking, ..Session::default() });
             return Ok(());
         }
-        let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
+        let Some(session) = self.sessions.get_mut(&id).filter(|s| !s.left || event.input == Input::Ended) else {
+            return Ok(());
+        };
         let mut say = |output| outcome.actions.push(Action { session: id, output });
         match event.input {
             Input::Request(span) => {
@@ -79,6 +100,9 @@ impl Lines {
             }
             Input::Response(span) => {
                 session.response.extend(span.of(&batch.bytes).unwrap());
+                if session.due.front() == Some(&AfterReply::Wait) {
+                    return Ok(());
+                }
                 while let Some(end) = session.response.iter().position(|byte| *byte == b';') {
                     session.response.drain(..=end);
                     if self.inputs.contains(Inputs::CONNECTIONS) && !session.greeted {
@@ -87,8 +111,16 @@ impl Lines {
                         continue;
                     }
                     say(Output::ReplyComplete);
-                    if session.due.pop_front() == Some(AfterReply::Reconnect) {
-                        say(Output::Reconnect);
+                    match session.due.pop_front() {
+                        Some(AfterReply::Reconnect) => say(Output::Reconnect),
+                        Some(AfterReply::Own) => {
+                            let start = outcome.bytes.len() as u32;
+                            outcome.bytes.extend(OWN);
+                            say(Output::Send(Span { start, length: OWN.len() as u32 }));
+                            say(Output::EndRequest(Reply::Expected));
+                            session.due.push_back(AfterReply::Nothing);
+                        }
+                        _ => {}
                     }
                 }
                 if session.greeted && decide(session, id, outcome) {
@@ -114,8 +146,20 @@ impl Lines {
                 session.seeking = true;
                 session.streaming = false;
             }
-            Input::Timer | Input::Opened(_) | Input::Reference(_) | Input::ClientClosed(_) => {}
-            Input::ResponseEnd => {}
+            Input::Timer => {
+                session.timed = true;
+                decide(session, id, outcome);
+            }
+            Input::ClientClosed(_) => {
+                session.closed = true;
+                decide(session, id, outcome);
+            }
+            Input::ResponseEnd => {
+                if session.due.pop_front_if(|after| *after == AfterReply::Wait).is_some() {
+                    say(Output::ReplyComplete);
+                }
+            }
+            Input::Opened(_) | Input::Reference(_) => {}
             Input::Ended => {
                 self.sessions.remove(&id);
             }
@@ -128,9 +172,17 @@ impl Lines {
 fn decide(session: &mut Session, id: SessionId, outcome: &mut Outcome) -> bool {
     loop {
         let line = session.undecided.iter().position(|byte| *byte == b';').map(|at| at + 1);
+        // The client's end ends its last request.
+        let rest = session.closed.then_some(session.undecided.len()).filter(|rest| *rest > 0);
+        let line = line.or(rest);
         let first = session.undecided.first().copied();
         let mut say = |output| outcome.actions.push(Action { session: id, output });
         if session.streaming || first == Some(b'*') && !session.seeking {
+            if session.interrupted && first == Some(b'>') {
+                session.left = true;
+                say(Output::PassThrough);
+                return false;
+            }
             let n = line.unwrap_or(session.undecided.len());
             session.streaming = line.is_none() && n > 0;
             if n == 0 {
@@ -149,9 +201,14 @@ fn decide(session: &mut Session, id: SessionId, outcome: &mut Outcome) -> bool {
         }
         let Some(line) = line else { return false };
         let n = line as u32;
+        if first == Some(b':') && !session.seeking && !std::mem::take(&mut session.timed) {
+            say(Output::SetTimer(DELAY_NANOS));
+            return false;
+        }
         session.undecided.drain(..line);
         if std::mem::take(&mut session.seeking) {
             say(Output::Discard(n));
+            say(Output::EndRequest(Reply::NotExpected));
             continue;
         }
         session.interrupted = false;
@@ -176,15 +233,43 @@ fn decide(session: &mut Session, id: SessionId, outcome: &mut Outcome) -> bool {
             Some(b'!') => say(Output::GiveUp(Span::default())),
             Some(b'%') => say(Output::Forward(n + 1)),
             Some(b'^') => return true,
-            Some(b'>') => {
-                // The line itself is undecided still.
+            // The line itself is undecided still.
+            Some(b'>' | b'$') => {
+                session.left = true;
+                say(if first == Some(b'$') { Output::Close } else { Output::PassThrough });
+                return false;
+            }
+            Some(b'<') => {
+                session.left = true;
+                say(Output::Forward(1));
                 say(Output::PassThrough);
                 return false;
+            }
+            Some(b'&') => {
+                say(Output::Forward(n));
+                say(Output::EndRequest(Reply::NotExpected));
+                say(Output::Want(Inputs::NONE));
+                continue;
+            }
+            Some(b'?') => {
+                say(Output::Want(Inputs::RESPONSES));
+                say(Output::Forward(n));
+            }
+            Some(b'/') => {
+                let start = outcome.bytes.len() as u32;
+                outcome.bytes.push(b'/');
+                say(Output::Forward(n));
+                say(Output::Observe(Span { start, length: 1 }));
             }
             _ => say(Output::Forward(n)),
         }
         say(Output::EndRequest(Reply::Expected));
-        let after = if first == Some(b'@') { AfterReply::Reconnect } else { AfterReply::Nothing };
+        let after = match first {
+            Some(b'@') => AfterReply::Reconnect,
+            Some(b'.') => AfterReply::Wait,
+            Some(b'_') => AfterReply::Own,
+            _ => AfterReply::Nothing,
+        };
         session.due.push_back(after);
     }
 }

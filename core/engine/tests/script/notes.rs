@@ -36,6 +36,7 @@ notes! {
     "event sent" requests_sent false,
     "event acknowledged" requests_acknowledged false,
     "event answered" requests_answered false,
+    "event observed" exchanges_observed true,
     "event timeout" retransmit_timeouts false,
     "event again" retransmits false,
     "event probe" window_probes false,

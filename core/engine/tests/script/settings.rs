@@ -66,6 +66,9 @@ impl Settings {
                         let inputs = Inputs::RESPONSES.union(Inputs::CONNECTIONS);
                         self.lines = Some((inputs, AfterFault::Rejoin));
                     }
+                    "closing_lines" => {
+                        self.lines = Some((Inputs::RESPONSES.union(Inputs::CLOSES), AfterFault::Rejoin));
+                    }
                     _ => return Err(format!("there is no protocol {value}")),
                 }
                 return Ok(());

@@ -8,6 +8,9 @@ use crate::protocol::{Exchange, Gate};
 use crate::tcp::sender::Boundary;
 use crate::time::Duration;
 
+/// A plugin that asks for a timer each time that it has one must not keep the engine from everything else.
+const SHORTEST_TIMER: Duration = Duration::from_micros(100);
+
 const OUTSIDE: &str = "a span outside of its bytes";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -47,10 +50,15 @@ impl PluginProtocol {
             Output::Close => self.leave(Leaving::Closing, exchange),
             Output::GiveUp(_) => exchange.give_up(EndReason::Protocol),
             Output::PassThrough => self.leave(Leaving::Passing, exchange),
-            // For those who look at the plugin's decisions themselves; a replay has no use for it.
-            Output::Observe(_) => {}
+            Output::Observe(span) => match span.of(bytes) {
+                Some(summary) => {
+                    exchange.counters.exchanges_observed += 1;
+                    exchange.hub.note_observation(self.place, self.session, summary);
+                }
+                None => self.violate(OUTSIDE, exchange),
+            },
             Output::SetTimer(nanos) => {
-                self.plugin_timer = Some(exchange.now() + Duration::from_nanos(nanos));
+                self.plugin_timer = Some(exchange.now() + Duration::from_nanos(nanos).max(SHORTEST_TIMER));
                 self.set_timers(exchange);
             }
             Output::ClearTimer => {

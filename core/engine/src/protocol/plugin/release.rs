@@ -111,7 +111,12 @@ impl PluginProtocol {
         {
             exchange.expect_no_answer(start);
         }
-        self.received_at_release = exchange.received();
+        if reply == Reply::Expected {
+            self.received_at_release = exchange.received();
+            if let Some(transparent) = &mut self.transparent {
+                transparent.note_sent(exchange.received());
+            }
+        }
         if self.sequencer.complete(start, reply) {
             exchange.answered();
         }
