@@ -143,6 +143,52 @@ fn answers_without_a_body(kind: Kind) {
     });
 }
 
+/// Requests that are not wanted stay out, in the midst of a connection; the others ask for another host and path.
+fn requests_are_chosen_and_rewritten(kind: Kind) {
+    let module = Module::http(kind)
+        .option("drop-methods=DELETE")
+        .option("drop-paths=/private/*")
+        .option("path-prefixes=/mirror/=/")
+        .option("host=of-the-target")
+        .option("remove-headers=X-Secret");
+    with_module(module, |lab, options| {
+        let online = Nginx::start(lab.host(Host::Online), HTTP)?;
+        let target = Nginx::start(lab.host(Host::Target), HTTP)?;
+        let replay = Replay::start(lab, options)?;
+        let small = Nginx::SMALL;
+        let urls = [
+            url(&format!("{small}?id=1")),
+            url("/private/key"),
+            url(&format!("/mirror{small}?id=2")),
+            url(&format!("{small}?id=3")),
+        ];
+        let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+        let secret = ["-H", "X-Secret: not for the target"];
+        let delete = ["--next", "--disable", "-X", "DELETE", urls[0], "--next", urls[3]];
+        let output = curl(lab.host(Host::Client), &[&secret, &urls[..], &delete].concat())?;
+        let finished = replay.finish()?;
+        ensure!(online.wait_for(6, Duration::from_secs(5))?.len() == 6, "curl wrote {output}");
+        let got = target.wait_for(4, Duration::from_secs(5))?;
+        let check = || {
+            let plain = |id: u32| {
+                let request = format!("GET {small}?id={id} HTTP/1.1");
+                // What curl sends of itself.
+                let version = curl(lab.host(Host::Client), &["--version"])?;
+                let version = version.split(' ').nth(1).unwrap_or_default().to_owned();
+                let header = format!(
+                    "{request}\r\nHost: of-the-target\r\nUser-Agent: curl/{version}\r\nAccept: */*\r\n\r\n"
+                );
+                anyhow::Ok(format!("{request} {} 200", header.len()))
+            };
+            ensure!(got == [plain(1)?, plain(2)?, plain(3)?, plain(3)?], "the target got {got:?}");
+            let left_out = finished.report().by_reason("requests_given_up")?;
+            ensure!(left_out == [("filtered".to_owned(), 2)], "left out: {left_out:?}");
+            finished.report().check_sums()
+        };
+        with_report(check(), &finished)
+    });
+}
+
 /// curl sends the body when the server asks for it; so must the replay, when the target does.
 fn a_body_waits_for_the_target(kind: Kind) {
     with_module(Module::http(kind), |lab, options| {
@@ -259,6 +305,7 @@ plugin_tests!([
     answers_until_close,
     a_target_that_closes_after_ten_requests,
     answers_without_a_body,
+    requests_are_chosen_and_rewritten,
     a_body_waits_for_the_target,
     a_target_that_refuses_a_body,
     websockets,

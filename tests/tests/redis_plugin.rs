@@ -342,6 +342,57 @@ fn names_and_databases_are_kept(kind: Kind) {
     });
 }
 
+/// Keys and commands that are not wanted stay out, the others go under other names and to another database.
+fn keys_and_databases_are_chosen(kind: Kind) {
+    let module = Module::redis(kind)
+        .option("key-prefix=shadow:")
+        .option("databases=3=5")
+        .option("drop-keys=private:*")
+        .option("drop=append");
+    with_module(module, |lab, options| {
+        let _servers = RedisPair::start(lab)?;
+        let server = Host::Online.socket(Family::V4, REDIS);
+        let replay = Replay::start(lab, options)?;
+        let mut client = lab.host(Host::Client).run(move || RedisClient::connect(server))?;
+        for command in [
+            "SET first 1",
+            "SET private:key 2",
+            "MGET first private:key",
+            "SELECT 3",
+            "MSET second 3 third 4",
+            "APPEND second 5",
+            "INCR fourth",
+            "RENAME third fifth",
+        ] {
+            client.call(&command.split(' ').collect::<Vec<_>>())?;
+        }
+        let finished = replay.finish()?;
+        let check = || {
+            let mut found = Vec::new();
+            for database in [0, 3, 5] {
+                let mut client = lab.host(Host::Target).run({
+                    let server = Host::Target.socket(Family::V4, REDIS);
+                    move || RedisClient::connect(server)
+                })?;
+                client.call(&["SELECT", &database.to_string()])?;
+                for key in ["first", "private:key", "second", "third", "fourth", "fifth"] {
+                    for name in [key.to_owned(), format!("shadow:{key}")] {
+                        if let Value::Bulk(Some(value)) = client.call(&["GET", &name])? {
+                            found.push(format!("{database} {name}={}", String::from_utf8_lossy(&value)));
+                        }
+                    }
+                }
+            }
+            let expected = ["0 shadow:first=1", "5 shadow:second=3", "5 shadow:fourth=1", "5 shadow:fifth=4"];
+            ensure!(found == expected, "the target holds {found:?}");
+            let left_out = finished.report().by_reason("requests_given_up")?;
+            ensure!(left_out == [("filtered".to_owned(), 3)], "left out: {left_out:?}");
+            finished.report().check_sums()
+        };
+        with_report(check(), &finished)
+    });
+}
+
 plugin_tests!([
     another_password,
     without_its_password_the_target_takes_nothing,
@@ -352,4 +403,5 @@ plugin_tests!([
     a_target_that_is_restarted,
     replies_of_all_kinds,
     names_and_databases_are_kept,
+    keys_and_databases_are_chosen,
 ]);

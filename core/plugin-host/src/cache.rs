@@ -3,7 +3,7 @@
 //! What is read from here is run without any further check, so the directory has to belong to the user of the process and be
 //! writable by nobody else; otherwise there is no cache. An entry is found by the hash of the plugin's file, of the compiler's
 //! version and settings, and of this program's version, and carries a checksum. Failing to read or write one costs a
-//! compilation and nothing else.
+//! compilation and nothing else. Entries that were not used for longest go when there are more than a few.
 
 use crate::sys;
 use sha2::{Digest, Sha256};
@@ -14,11 +14,14 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
 /// Largest entry that is read, in bytes.
 const MAX_ENTRY: u64 = 1 << 30;
+/// Entries that are kept: those used last.
+const KEPT: usize = 64;
 /// Length of the checksum that an entry begins with, in bytes.
 const CHECKSUM: usize = 32;
 
@@ -99,6 +102,9 @@ impl Cache {
         if let Err(error) = written {
             tracing::debug!(file = %path.display(), "a compiled plugin is not kept: {error}");
         }
+        if let Err(error) = prune(&self.directory) {
+            tracing::debug!(directory = %self.directory.display(), "old compiled plugins are not removed: {error}");
+        }
     }
 
     fn entry(&self, engine: &Engine, bytes: &[u8]) -> PathBuf {
@@ -161,12 +167,34 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::Error::other("it is not this user's file alone"));
     }
     let mut content = Vec::new();
-    file.take(MAX_ENTRY).read_to_end(&mut content)?;
+    (&file).take(MAX_ENTRY).read_to_end(&mut content)?;
     let code = content.split_off(content.len().min(CHECKSUM));
     if Sha256::digest(&code)[..] != content[..] {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "its checksum is wrong"));
     }
+    // So that it is known as used. On a file system that can't be written to, nothing is removed either.
+    let _ = file.set_modified(SystemTime::now());
     Ok(code)
+}
+
+/// Removes the entries beyond [`KEPT`] that were not used for longest, and what writing left behind when it was broken off.
+fn prune(directory: &Path) -> io::Result<()> {
+    /// Nobody writes for so long.
+    const ABANDONED: Duration = Duration::from_secs(3600);
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let path = entry.path();
+        let used = entry.metadata()?.modified()?;
+        match path.extension().and_then(|ending| ending.to_str()) {
+            Some("compiled") => entries.push((used, path)),
+            Some("new") if used.elapsed().is_ok_and(|age| age > ABANDONED) => fs::remove_file(path)?,
+            _ => {}
+        }
+    }
+    entries.sort_unstable();
+    let surplus = entries.len().saturating_sub(KEPT);
+    entries.drain(..surplus).try_for_each(|(_, path)| fs::remove_file(path))
 }
 
 /// `O_NOFOLLOW`.

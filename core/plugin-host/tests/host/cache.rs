@@ -2,8 +2,9 @@
 
 use crate::guest::{WAT, component, file, quick};
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 use tcpcopy_plugin_host::{CacheDir, Loader, LoaderOptions, Module};
 
 fn load(path: &Path, cache: &Path) -> Module {
@@ -28,10 +29,45 @@ fn a_compiled_module_is_kept_and_used() {
     let [entry] = &entries(&cache)[..] else { panic!("one entry") };
     assert_eq!(fs::metadata(&cache).expect("there").permissions().mode() & 0o777, 0o700);
     assert_eq!(fs::metadata(entry).expect("there").permissions().mode() & 0o777, 0o600);
-    // Used means not written again.
-    let written = fs::metadata(entry).expect("there").modified().expect("a time");
+    // Used means not written again, which would make a new file.
+    let written = fs::metadata(entry).expect("there").ino();
     load(&path, &cache).configure(Vec::new()).expect("works");
-    assert_eq!(fs::metadata(entry).expect("there").modified().expect("a time"), written);
+    assert_eq!(fs::metadata(entry).expect("there").ino(), written);
+}
+
+#[test]
+fn entries_that_were_not_used_for_longest_are_removed() {
+    let (directory, path) = file("guest.wasm", &component(WAT, "0.1.0"));
+    let cache = directory.path().join("cache");
+    load(&path, &cache);
+    let used = entries(&cache).remove(0);
+    let age = |file: &Path, seconds: u64| {
+        let then = SystemTime::now() - Duration::from_secs(seconds);
+        fs::File::open(file).and_then(|file| file.set_modified(then)).expect("its time is set");
+    };
+    for number in 0..100 {
+        let other = cache.join(format!("{number}.compiled"));
+        fs::write(&other, b"of a plugin that was changed since").expect("written");
+        age(&other, 1000 + number);
+    }
+    for (name, seconds) in [("left-behind.new", 4000), ("being-written.new", 10)] {
+        fs::write(cache.join(name), b"half").expect("written");
+        age(&cache.join(name), seconds);
+    }
+    age(&used, 5000);
+    load(&path, &cache);
+    fs::write(&path, component(&WAT.replace("1.2.3", "1.2.4"), "0.1.0")).expect("written");
+    load(&path, &cache);
+    let left = entries(&cache);
+    assert_eq!(
+        left.iter().filter(|path| path.extension().is_some_and(|ending| ending == "compiled")).count(),
+        64
+    );
+    assert!(left.contains(&used), "what was used a moment ago stays");
+    assert!(left.contains(&cache.join("0.compiled")) && !left.contains(&cache.join("99.compiled")));
+    assert!(
+        left.contains(&cache.join("being-written.new")) && !left.contains(&cache.join("left-behind.new"))
+    );
 }
 
 #[test]
