@@ -321,13 +321,15 @@ impl Outbox {
                 }
             } else if i < first_kept {
                 self.give_up(i, reason, counters);
+                // It lies nowhere any more.
+                self.entries[i].placed = None;
             } else if let Some((start, _)) = entry.placed {
                 unsent_from.get_or_insert(start);
             }
         }
         let from = unsent_from.unwrap_or(STAGED_BASE);
         let (bytes, boundaries) = connection.take_unacknowledged(from);
-        self.restage(&bytes, &boundaries, from, counters);
+        self.restage(Bytes { bytes: &bytes, boundaries: &boundaries, base: from }, Strays::Lost, counters);
     }
 
     /// Gives a request up, if it is neither acknowledged nor given up already; what more is captured of it has nowhere to go.
@@ -344,7 +346,11 @@ impl Outbox {
     /// Takes what was given up out of what is staged.
     pub fn drop_given_up(&mut self, counters: &mut Counters) {
         self.unsent_from = 0;
-        self.restage(&VecDeque::new(), &[], STAGED_BASE, counters);
+        self.restage(
+            Bytes { bytes: &VecDeque::new(), boundaries: &[], base: STAGED_BASE },
+            Strays::Kept,
+            counters,
+        );
     }
 
     /// Takes what was given up out of `connection`, and what follows it to be sent after all: everything from stream offset
@@ -353,36 +359,43 @@ impl Outbox {
         let mut awaiting = std::mem::take(&mut self.awaiting);
         awaiting.retain(|start| *start < from);
         let (bytes, boundaries) = connection.take_unacknowledged(from);
-        self.restage(&bytes, &boundaries, from, counters);
+        self.restage(Bytes { bytes: &bytes, boundaries: &boundaries, base: from }, Strays::Kept, counters);
         // What is before stays where it is, answered or not.
         awaiting.extend(self.awaiting.iter().filter(|start| **start >= STAGED_BASE));
         self.awaiting = awaiting;
     }
 
-    /// Stages all that is not given up anew: `bytes` of a lost connection from stream offset `from` on, with their
-    /// `boundaries`, before what was staged already.
-    fn restage(&mut self, bytes: &VecDeque<u8>, boundaries: &[u64], from: u64, counters: &mut Counters) {
+    /// Stages all that is not given up anew: what was `taken` from a connection before what was staged already.
+    fn restage(&mut self, taken: Bytes<'_>, strays: Strays, counters: &mut Counters) {
         let before = std::mem::take(&mut self.staged);
         let boundaries_before: Vec<u64> = std::mem::take(&mut self.staged_boundaries).into();
+        let before = Bytes { bytes: &before, boundaries: &boundaries_before, base: STAGED_BASE };
+        let mut staging = Staging {
+            staged: &mut self.staged,
+            boundaries: &mut self.staged_boundaries,
+            passed: [taken.base, before.base],
+            sources: [taken, before],
+            strays,
+        };
         for entry in &mut self.entries {
-            let Some((start, end)) = entry.placed.filter(|(start, _)| *start >= from) else { continue };
+            let Some((start, end)) = entry.placed.filter(|(start, _)| *start >= taken.base) else { continue };
+            let source = usize::from(start >= STAGED_BASE);
+            if source == 1 {
+                staging.pass(0, taken.end());
+            }
+            staging.pass(source, start);
+            staging.passed[source] = end;
             if entry.void.is_some() {
                 entry.placed = None;
                 continue;
             }
-            let (base, bytes, boundaries) = match start {
-                STAGED_BASE.. => (STAGED_BASE, &before, boundaries_before.as_slice()),
-                _ => (from, bytes, boundaries),
-            };
-            let to = STAGED_BASE + self.staged.len() as u64;
-            self.staged.extend(bytes.range((start - base) as usize..(end - base) as usize));
-            let within = boundaries.iter().filter(|b| start < **b && **b <= end);
-            self.staged_boundaries.extend(within.map(|b| b - start + to));
-            entry.placed = Some((to, to + (end - start)));
+            entry.placed = Some(staging.stage(source, start, end));
             if std::mem::replace(&mut entry.sent, false) {
                 counters.requests_sent -= 1;
             }
         }
+        staging.pass(0, taken.end());
+        staging.pass(1, before.end());
         self.unsent_from = 0;
         let open = self.entries.iter().filter(|e| e.is_open());
         self.awaiting = open.filter_map(|e| e.placed).map(|(start, _)| start).collect();
@@ -402,7 +415,7 @@ impl Outbox {
         self.unsent_from = 0;
         let keep = self.entries.pop_back();
         self.entries.clear();
-        self.entries.extend(keep);
+        self.entries.extend(keep.map(|entry| Entry { placed: None, ..entry }));
         self.staged = VecDeque::new();
         self.staged_boundaries.clear();
         self.awaiting.clear();
@@ -417,6 +430,64 @@ impl Outbox {
         self.open = 0;
         self.unsent_from = 0;
         self.timer = None;
+    }
+}
+
+/// What becomes of bytes that belong to no captured request when the requests around them are staged anew.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Strays {
+    Kept,
+    /// They are gone with their connection.
+    Lost,
+}
+
+/// Bytes of a connection, or staged ones.
+#[derive(Clone, Copy)]
+struct Bytes<'a> {
+    bytes: &'a VecDeque<u8>,
+    /// Where writes end in them.
+    boundaries: &'a [u64],
+    /// Stream offset of the first.
+    base: u64,
+}
+
+impl Bytes<'_> {
+    fn end(&self) -> u64 {
+        self.base + self.bytes.len() as u64
+    }
+}
+
+/// Requests that are staged anew.
+struct Staging<'a> {
+    staged: &'a mut VecDeque<u8>,
+    boundaries: &'a mut VecDeque<u64>,
+    sources: [Bytes<'a>; 2],
+    /// How far either source is dealt with.
+    passed: [u64; 2],
+    strays: Strays,
+}
+
+impl Staging<'_> {
+    /// Stages what lies between two offsets of a source. Returns where it lies then.
+    fn stage(&mut self, source: usize, start: u64, end: u64) -> (u64, u64) {
+        let Bytes { bytes, boundaries, base } = self.sources[source];
+        let to = STAGED_BASE + self.staged.len() as u64;
+        self.staged.extend(bytes.range((start - base) as usize..(end - base) as usize));
+        let within = boundaries.iter().filter(|b| start < **b && **b <= end);
+        self.boundaries.extend(within.map(|b| b - start + to));
+        (to, to + (end - start))
+    }
+
+    /// Deals with what belongs to no request before `end`.
+    fn pass(&mut self, source: usize, end: u64) {
+        let start = self.passed[source];
+        let end = end.min(self.sources[source].end());
+        if start < end {
+            self.passed[source] = end;
+            if self.strays == Strays::Kept {
+                self.stage(source, start, end);
+            }
+        }
     }
 }
 

@@ -80,7 +80,8 @@ impl Lines {
             self.sessions.insert(id, Session { seeking, ..Session::default() });
             return Ok(());
         }
-        let Some(session) = self.sessions.get_mut(&id).filter(|s| !s.left || event.input == Input::Ended) else {
+        let Some(session) = self.sessions.get_mut(&id).filter(|s| !s.left || event.input == Input::Ended)
+        else {
             return Ok(());
         };
         let mut say = |output| outcome.actions.push(Action { session: id, output });
