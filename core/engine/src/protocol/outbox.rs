@@ -4,6 +4,7 @@
 //! protocol's business ([`super::Exchange`]).
 
 use super::ClientEnd;
+use super::staging::{Bytes, Staging, Strays};
 use crate::counters::{Counters, EndReason};
 use crate::tcp::Connection;
 use crate::tcp::sender::Boundary;
@@ -430,64 +431,6 @@ impl Outbox {
         self.open = 0;
         self.unsent_from = 0;
         self.timer = None;
-    }
-}
-
-/// What becomes of bytes that belong to no captured request when the requests around them are staged anew.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Strays {
-    Kept,
-    /// They are gone with their connection.
-    Lost,
-}
-
-/// Bytes of a connection, or staged ones.
-#[derive(Clone, Copy)]
-struct Bytes<'a> {
-    bytes: &'a VecDeque<u8>,
-    /// Where writes end in them.
-    boundaries: &'a [u64],
-    /// Stream offset of the first.
-    base: u64,
-}
-
-impl Bytes<'_> {
-    fn end(&self) -> u64 {
-        self.base + self.bytes.len() as u64
-    }
-}
-
-/// Requests that are staged anew.
-struct Staging<'a> {
-    staged: &'a mut VecDeque<u8>,
-    boundaries: &'a mut VecDeque<u64>,
-    sources: [Bytes<'a>; 2],
-    /// How far either source is dealt with.
-    passed: [u64; 2],
-    strays: Strays,
-}
-
-impl Staging<'_> {
-    /// Stages what lies between two offsets of a source. Returns where it lies then.
-    fn stage(&mut self, source: usize, start: u64, end: u64) -> (u64, u64) {
-        let Bytes { bytes, boundaries, base } = self.sources[source];
-        let to = STAGED_BASE + self.staged.len() as u64;
-        self.staged.extend(bytes.range((start - base) as usize..(end - base) as usize));
-        let within = boundaries.iter().filter(|b| start < **b && **b <= end);
-        self.boundaries.extend(within.map(|b| b - start + to));
-        (to, to + (end - start))
-    }
-
-    /// Deals with what belongs to no request before `end`.
-    fn pass(&mut self, source: usize, end: u64) {
-        let start = self.passed[source];
-        let end = end.min(self.sources[source].end());
-        if start < end {
-            self.passed[source] = end;
-            if self.strays == Strays::Kept {
-                self.stage(source, start, end);
-            }
-        }
     }
 }
 
