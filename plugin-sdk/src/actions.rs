@@ -239,9 +239,16 @@ impl Actions<'_> {
 
     /// Calls [`Plugin::on_request`](crate::Plugin::on_request) again after this handler, if request bytes are undecided then: for
     /// a handler that learns something they waited for. In `on_request` itself it has an effect only if that call decided about
-    /// bytes, so that it always comes to an end.
+    /// bytes, so that it always comes to an end. Where [`Plugin::on_response`](crate::Plugin::on_response) asked for it and left
+    /// bytes unconsumed, it is called again with those afterwards.
     pub fn resume(&mut self) {
         self.resume = Resume::Wanted;
+    }
+
+    /// Whether [`Actions::resume`] will call `on_request` after this handler. What depends on the bytes that it decides about has to
+    /// wait until then: `on_response` may leave the rest of what it was given unconsumed.
+    pub fn is_resuming(&self) -> bool {
+        self.resume == Resume::Wanted && self.undecided > 0 && self.course == Course::On
     }
 
     /// When what is being handled happened: the time of capture for what was captured.

@@ -234,13 +234,30 @@ impl<P: Plugin> Dispatcher<P> {
         }
         // Outside `on_request`, the bytes that handlers take or ask for again are those that were kept.
         undecided.consume_taken(&mut actions);
-        while actions.resume == Resume::Wanted && actions.course == Course::On && !undecided.0.is_empty() {
+        while actions.resume == Resume::Wanted && actions.course == Course::On {
             actions.resume = Resume::No;
-            plugin.on_request(session, &undecided.0, &mut actions);
-            if actions.taken == 0 {
+            let mut progress = false;
+            if !undecided.0.is_empty() {
+                plugin.on_request(session, &undecided.0, &mut actions);
+                progress = actions.taken > 0;
+                undecided.consume_taken(&mut actions);
+            }
+            if event.kind == abi::input::RESPONSE && actions.course == Course::On && !response.0.is_empty() {
+                // What a handler left unconsumed may have waited for the request bytes.
+                let again = actions.resume;
+                response.feed(&[], |bytes| {
+                    let consumed = plugin.on_response(session, bytes, &mut actions);
+                    progress |= consumed > 0;
+                    checked("on_response", consumed, bytes.len())
+                });
+                if again == Resume::Wanted {
+                    actions.resume = again;
+                }
+                undecided.consume_taken(&mut actions);
+            }
+            if !progress {
                 break;
             }
-            undecided.consume_taken(&mut actions);
         }
         let (now_wanted, course) = (actions.wanted, actions.course);
         if now_wanted != *wanted {

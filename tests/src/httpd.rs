@@ -24,6 +24,7 @@ use crate::websocket;
 use anyhow::{Context, Result};
 use application::{Answer, Application, Expectation, Next, expectation_of};
 use message::{Head, Message, read_body};
+use nix::sys::socket::Backlog;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher};
 use std::io::{BufReader, Write};
@@ -87,8 +88,7 @@ impl<'lab> HttpServer<'lab> {
         let shared = Arc::new(Shared::default());
         let state = Arc::clone(&shared);
         let accepting = host.run(move || -> Result<_> {
-            let listener = TcpListener::bind(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port))
-                .with_context(|| format!("listening on port {port}"))?;
+            let listener = listen_on(port)?;
             Ok(std::thread::spawn(move || accept(&listener, &state)))
         })?;
         Ok(Self { host, port, shared, accepting: Some(accepting) })
@@ -139,13 +139,23 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     }
 }
 
+/// Listens with a queue as long as servers for load have. The standard library's 128 places are full when a target rests for 30 ms: its
+/// clients were real once, and do not wait for it before they connect again.
+fn listen_on(port: u16) -> Result<TcpListener> {
+    let listener = TcpListener::bind(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port))
+        .with_context(|| format!("listening on port {port}"))?;
+    nix::sys::socket::listen(&listener, Backlog::MAXCONN)
+        .with_context(|| format!("a longer queue for port {port}"))?;
+    Ok(listener)
+}
+
 /// Serves in the network namespace of the calling thread, for ever, and gives each request to `note`.
 ///
 /// Returns why it could not.
 pub fn serve_here(port: u16, note: impl Fn(Seen) + Send + Sync) -> anyhow::Error {
-    let listener = match TcpListener::bind(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)) {
+    let listener = match listen_on(port) {
         Ok(listener) => listener,
-        Err(error) => return anyhow::Error::new(error).context(format!("listening on port {port}")),
+        Err(error) => return error,
     };
     let shared = Shared::default();
     std::thread::scope(|scope| {

@@ -110,7 +110,7 @@ fn ab_short_connections(through: Through) {
 }
 
 fn posts_of_20_kb(through: Through) {
-    deliver_posts(through, 20_000, 20, share(through, 10_000), Connections::Kept);
+    deliver_posts(through, 20_000, 20, 10_000, Connections::Kept);
 }
 
 fn posts_of_20_kb_on_short_connections(through: Through) {
@@ -118,16 +118,7 @@ fn posts_of_20_kb_on_short_connections(through: Through) {
 }
 
 fn posts_of_1_mb(through: Through) {
-    deliver_posts(through, 1_000_000, 5, share(through, 300), Connections::Kept);
-}
-
-/// How many of so many large requests there are: through a plugin no more than the capture ring holds, since every byte of them
-/// goes to the plugin too.
-fn share(through: Through, requests: usize) -> usize {
-    match through {
-        Through::Nothing => requests,
-        Through::Plugin(_) => requests / 15,
-    }
+    deliver_posts(through, 1_000_000, 5, 300, Connections::Kept);
 }
 
 fn gets(path: &'static str, connections: usize, requests: usize) -> HttpLoad {
@@ -158,15 +149,6 @@ workload_tests!([
     answers_of_100_kb,
     ab_short_connections,
     posts_of_20_kb,
+    posts_of_20_kb_on_short_connections,
     posts_of_1_mb,
 ]);
-
-/// While the target's accept queue is short and intercept opens its capture anew for bodies, connections are reset.
-mod plain_only {
-    use super::Through;
-
-    #[test]
-    fn posts_of_20_kb_on_short_connections() {
-        super::posts_of_20_kb_on_short_connections(Through::Nothing);
-    }
-}

@@ -85,7 +85,7 @@ fn pipelines_of_10(kind: Kind) {
 }
 
 fn chunked_uploads(kind: Kind) {
-    deliver(kind, requests(HttpRequest::Chunked { bytes: 30_000 }, 10, 600));
+    deliver(kind, requests(HttpRequest::Chunked { bytes: 30_000 }, 10, 2_000));
 }
 
 fn event_streams(kind: Kind) {

@@ -8,6 +8,7 @@ use crate::config::{EngineConfig, MidStreamPolicy};
 use crate::counters::{Counters, EndReason};
 use crate::flow::{Endpoint, FlowKey, FlowMap};
 use crate::join::{Sighting, Strangers};
+use crate::plugin::Parting;
 use crate::plugin::{AfterFault, EventBatch, Fault, Outcome, Place, PluginRunner, SessionId};
 use crate::protocol::{ProtocolFactory, WaitPolicy};
 use crate::sampling::Sampler;
@@ -47,10 +48,9 @@ pub struct Engine {
     reply_fragments: Reassembler,
     started_at: Instant,
     next_serial: u64,
-    /// Memory kept between calls of plugins: places to call, sessions told of something, actions by session, what came back.
+    /// Memory kept between calls of plugins: places to call, what is needed to part answers, what came back.
     places: Vec<Place>,
-    told: Vec<SessionId>,
-    answers: Vec<(SessionId, u32)>,
+    parting: Parting,
     outcome: Outcome,
 }
 
@@ -72,8 +72,7 @@ impl Engine {
             started_at: now,
             next_serial: 0,
             places: Vec::new(),
-            told: Vec::new(),
-            answers: Vec::new(),
+            parting: Parting::default(),
             outcome: Outcome::default(),
         }
     }
@@ -417,29 +416,14 @@ impl Engine {
 
     /// Does what a plugin said to a batch.
     fn apply(&mut self, batch: &EventBatch, outcome: &Outcome, now: Instant) {
-        let mut sessions = std::mem::take(&mut self.told);
-        sessions.extend(batch.events.iter().map(|event| event.session));
-        sessions.sort_unstable();
-        sessions.dedup();
-        let mut actions = std::mem::take(&mut self.answers);
-        actions.extend(outcome.actions.iter().zip(0u32..).map(|(action, index)| (action.session, index)));
-        actions.sort_unstable();
-        let mut rest = actions.as_slice();
-        for id in sessions.drain(..) {
-            let skip = rest.partition_point(|(session, _)| *session < id);
-            let count = rest[skip..].partition_point(|(session, _)| *session == id);
-            let own = &rest[skip..skip + count];
-            rest = &rest[skip + count..];
+        let mut parting = std::mem::take(&mut self.parting);
+        parting.part(batch, outcome, |id, answer| {
             if self.session_of(id).is_some() {
-                let mut outputs = own.iter().map(|(_, index)| outcome.actions[*index as usize].output);
-                self.with_session(id as u32, now, |session, shared| {
-                    session.on_plugin_run(&mut outputs, &outcome.bytes, shared, now);
-                });
+                // What the session holds was counted when it was captured; the rest is when it is settled, in this turn.
+                self.with_uncounted(id as u32, |session, shared| session.on_plugin_run(answer, shared, now));
             }
-        }
-        actions.clear();
-        self.told = sessions;
-        self.answers = actions;
+        });
+        self.parting = parting;
     }
 
     fn session_of(&self, id: SessionId) -> Option<&Session> {
@@ -509,13 +493,20 @@ impl Engine {
     }
 
     fn with_session(&mut self, number: u32, _now: Instant, act: impl FnOnce(&mut Session, &mut Shared)) {
+        self.with_uncounted(number, act);
+        if let Some(session) = self.sessions.get_mut(number as usize) {
+            Self::account(session, &mut self.shared);
+        }
+    }
+
+    /// As [`Self::with_session`], for what changes the session's memory by little.
+    fn with_uncounted(&mut self, number: u32, act: impl FnOnce(&mut Session, &mut Shared)) {
         let Some(session) = self.sessions.get_mut(number as usize) else { return };
         act(session, &mut self.shared);
         if !session.dirty {
             session.dirty = true;
             self.dirty.push(number);
         }
-        Self::account(session, &mut self.shared);
     }
 
     /// Brings a session's deadline and its places in the tables up to date, after it has sent what it could.

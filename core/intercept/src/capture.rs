@@ -1,29 +1,26 @@
 //! Capture of the target's replies: from frames to flows.
 //!
-//! Owns the packet source and how much of each packet it keeps: headers alone, until a route asks for bodies or a fragment
-//! arrives, whole packets from then on. Where a reply goes is the business of [`crate::relays`].
+//! Owns the packet source ([`source`]) and how much of each packet it keeps ([`extent`]): headers alone, unless bodies are wanted or
+//! fragments arrive. Where a reply goes is the business of [`crate::relays`].
 
-use crate::options::{CaptureKind, Settings};
+mod extent;
+mod source;
+
+pub(crate) use extent::Extent;
+
+use crate::options::Settings;
 use anyhow::Context;
-use std::net::IpAddr;
+use extent::ExtentControl;
+use source::{Change, Source, SourceOptions, default_expression};
 use std::os::fd::RawFd;
 use tcpcopy_engine::flow::{Endpoint, FlowKey};
+use tcpcopy_engine::protocol::Bodies;
 use tcpcopy_engine::time::{Duration, Instant};
 use tcpcopy_engine::wire::fragment::{FragmentOutcome, Reassembler};
 use tcpcopy_engine::wire::ip::IpPacket;
 use tcpcopy_engine::wire::link;
 use tcpcopy_engine::wire::tcp::TcpSegment;
-use tcpcopy_net::filter::{Filter, FilterLink};
-use tcpcopy_net::pcap_capture::{Delivery, PcapCapture, PcapOptions};
-use tcpcopy_net::ring::{RingCapture, RingOptions};
-use tcpcopy_net::source::{
-    CaptureError, CaptureStatistics, CapturedFrame, LinkType, PacketSource, Readiness,
-};
-
-/// Enough for a link header with tags and the longest IP and TCP headers that are not made up to annoy.
-const SNAP_HEADERS: u32 = 320;
-/// Enough for whatever GRO makes of TCP segments.
-const SNAP_WHOLE: u32 = 65_535 + 32;
+use tcpcopy_net::source::{CaptureStatistics, CapturedFrame, LinkType, Readiness};
 
 const PROTOCOL_TCP: u8 = 6;
 
@@ -57,18 +54,10 @@ pub(crate) struct DrainOutcome {
     pub(crate) unusable: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Extent {
-    Headers,
-    Whole,
-    /// Headers, for lack of the means to get more.
-    HeadersForGood,
-}
-
 pub(crate) struct Capture {
-    source: Box<dyn PacketSource>,
+    source: Source,
     options: SourceOptions,
-    extent: Extent,
+    extent: ExtentControl,
     reassembler: Reassembler,
     saw_fragment: bool,
     /// What the source before this one has seen too.
@@ -98,13 +87,6 @@ impl Overlap {
     }
 }
 
-struct SourceOptions {
-    kind: CaptureKind,
-    interfaces: Vec<String>,
-    expression: String,
-    ring_bytes: usize,
-}
-
 impl Capture {
     /// Starts capturing.
     pub(crate) fn open(settings: &Settings) -> anyhow::Result<Self> {
@@ -119,7 +101,7 @@ impl Capture {
         Ok(Self {
             source: options.open(Extent::Headers)?,
             options,
-            extent: Extent::Headers,
+            extent: ExtentControl::new(),
             reassembler: Reassembler::new(8 * 1024 * 1024, 1024, Duration::from_secs(5)),
             saw_fragment: false,
             overlap: None,
@@ -129,18 +111,18 @@ impl Capture {
 
     /// Descriptors to wait on.
     pub(crate) fn wait_fds(&self) -> Vec<RawFd> {
-        self.source.wait_fds()
+        self.source.packets().wait_fds()
     }
 
     /// To be called right before sleeping.
     pub(crate) fn prepare_wait(&mut self) -> Readiness {
-        self.source.prepare_wait()
+        self.source.packets_mut().prepare_wait()
     }
 
     /// Packets captured and dropped by the kernel since the start.
     pub(crate) fn statistics(&mut self) -> CaptureStatistics {
         let mut total = self.former;
-        total.merge(self.source.statistics());
+        total.merge(self.source.packets_mut().statistics());
         total
     }
 
@@ -155,6 +137,7 @@ impl Capture {
         overlap.take_if(|overlap| overlap.is_over(now));
         let mut unusable = 0;
         let frames = source
+            .packets_mut()
             .drain(limit, &mut |frame| {
                 if overlap.as_ref().is_some_and(|overlap| overlap.has_seen(frame.captured_at_nanos)) {
                     return;
@@ -167,15 +150,38 @@ impl Capture {
         Ok(DrainOutcome { frames, unusable })
     }
 
-    /// Whether packets have to be captured whole and are not yet.
-    pub(crate) fn should_widen(&self, bodies_wanted: bool) -> bool {
-        self.extent == Extent::Headers && (bodies_wanted || self.saw_fragment)
+    /// What is to be captured from now on, if it is something else than so far.
+    pub(crate) fn note_need(&mut self, bodies: Bodies, now: Instant) -> Option<Extent> {
+        let needed = if std::mem::take(&mut self.saw_fragment) { Bodies::Needed } else { bodies };
+        self.extent.note(needed, now)
     }
 
-    /// Captures whole packets from now on. Nothing is lost or seen twice: the new source is there before the old one is
-    /// drained for the last time, and what both saw is skipped by its time. Where the kernel has no room for the new source,
-    /// the old one goes on, and replies are marked as cut.
-    pub(crate) fn widen(
+    /// Captures `extent` of each packet from now on. Nothing is lost or seen twice. What had been captured before comes up to
+    /// the former extent.
+    pub(crate) fn change(
+        &mut self,
+        extent: Extent,
+        now: Instant,
+        each: &mut dyn FnMut(CapturedReply<'_>),
+    ) -> anyhow::Result<DrainOutcome> {
+        let change = self.source.set_extent(extent).unwrap_or_else(|error| {
+            tracing::debug!("the capture has to be opened anew: {error}");
+            Change::NeedsAnother
+        });
+        match (change, extent) {
+            (Change::Made, Extent::Whole) => tracing::info!("capturing whole packets from now on"),
+            (Change::Made, Extent::Headers) => tracing::info!("capturing headers alone from now on"),
+            (Change::NeedsAnother, Extent::Whole) => return self.replace(now, each),
+            // More than is needed is no harm. Some interfaces may have changed, so that a later need is for all of them.
+            (Change::NeedsAnother, Extent::Headers) => {}
+        }
+        self.extent.changed(extent);
+        Ok(DrainOutcome::default())
+    }
+
+    /// Opens another source, for whole packets. It is there before the one so far is drained for the last time, and what both saw
+    /// is skipped by its time. Where the kernel has no room for it, the old one goes on, and replies are marked as cut.
+    fn replace(
         &mut self,
         now: Instant,
         each: &mut dyn FnMut(CapturedReply<'_>),
@@ -184,15 +190,16 @@ impl Capture {
             Ok(wide) => wide,
             Err(error) => {
                 tracing::warn!("cannot capture whole packets, bodies will be missing: {error:#}");
-                self.extent = Extent::HeadersForGood;
+                self.extent.settle(Extent::Headers);
                 return Ok(DrainOutcome::default());
             }
         };
-        tracing::info!("capturing whole packets from now on");
+        tracing::info!("capturing whole packets from now on, on a capture opened anew");
         let mut last = 0;
         let Self { source, reassembler, saw_fragment, .. } = self;
         let mut unusable = 0;
         let frames = source
+            .packets_mut()
             .drain(usize::MAX, &mut |frame| {
                 last = last.max(frame.captured_at_nanos);
                 if !take_frame(&frame, reassembler, saw_fragment, now, each) {
@@ -200,110 +207,12 @@ impl Capture {
                 }
             })
             .context("capture stopped")?;
-        self.former.merge(self.source.statistics());
+        self.former.merge(self.source.packets_mut().statistics());
         self.overlap = Some(Overlap { until_nanos: last, over_at: now + OVERLAP });
         self.source = wide;
-        self.extent = Extent::Whole;
+        self.extent.settle(Extent::Whole);
         Ok(DrainOutcome { frames, unusable })
     }
-}
-
-impl SourceOptions {
-    fn open(&self, extent: Extent) -> anyhow::Result<Box<dyn PacketSource>> {
-        let snap_len = match extent {
-            Extent::Headers | Extent::HeadersForGood => SNAP_HEADERS,
-            Extent::Whole => SNAP_WHOLE,
-        };
-        match self.kind {
-            CaptureKind::Ring => {
-                let filter = Filter::compile(&self.expression, FilterLink::Ethernet, snap_len)?;
-                let options = RingOptions {
-                    interfaces: self.interfaces.clone(),
-                    ring_bytes: self.ring_bytes,
-                    snap_len: snap_len as usize,
-                    ..RingOptions::new(filter)
-                };
-                Ok(Box::new(RingCapture::open(&options)?))
-            }
-            CaptureKind::Pcap => self.open_pcap(snap_len),
-        }
-    }
-
-    fn open_pcap(&self, snap_len: u32) -> anyhow::Result<Box<dyn PacketSource>> {
-        let every = [String::new()];
-        let interfaces = if self.interfaces.is_empty() { &every[..] } else { &self.interfaces };
-        let captures = interfaces
-            .iter()
-            .map(|interface| {
-                PcapCapture::open(&PcapOptions {
-                    interface: interface.clone(),
-                    expression: self.expression.clone(),
-                    buffer_mib: (self.ring_bytes >> 20) as u32,
-                    snap_len,
-                    delivery: Delivery::Immediate,
-                    direction: tcpcopy_net::ring::Direction::Incoming,
-                })
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(Box::new(PcapSet(captures)))
-    }
-}
-
-/// One libpcap capture for each interface.
-struct PcapSet(Vec<PcapCapture>);
-
-impl PacketSource for PcapSet {
-    fn drain(
-        &mut self,
-        limit: usize,
-        each: &mut dyn FnMut(CapturedFrame<'_>),
-    ) -> Result<usize, CaptureError> {
-        self.0.iter_mut().try_fold(0, |total, capture| Ok(total + capture.drain(limit - total, each)?))
-    }
-
-    fn wait_fds(&self) -> Vec<RawFd> {
-        self.0.iter().flat_map(PcapCapture::wait_fds).collect()
-    }
-
-    fn prepare_wait(&mut self) -> Readiness {
-        // All of them are asked, since each has to get ready.
-        let pending = self
-            .0
-            .iter_mut()
-            .filter_map(|c| (c.prepare_wait() == Readiness::DataPending).then_some(()))
-            .count();
-        if pending > 0 { Readiness::DataPending } else { Readiness::Idle }
-    }
-
-    fn statistics(&mut self) -> CaptureStatistics {
-        let mut total = CaptureStatistics::default();
-        for capture in &mut self.0 {
-            total.merge(capture.statistics());
-        }
-        total
-    }
-
-    fn fill_ratio(&self) -> f32 {
-        self.0.iter().map(PcapCapture::fill_ratio).fold(0.0, f32::max)
-    }
-}
-
-/// All TCP but what arrives on our own relay connections, and the fragments that could be part of it. Packets for the relay
-/// port of other hosts are replies: to them it is a port like any other.
-fn default_expression(port: u16, local: &[IpAddr]) -> String {
-    let mut own = String::new();
-    for addr in local.iter().take(64) {
-        if !own.is_empty() {
-            own.push_str(" or ");
-        }
-        own.push_str(&format!("dst host {addr}"));
-    }
-    let exclusion =
-        if own.is_empty() { String::new() } else { format!(" and not (dst port {port} and ({own}))") };
-    format!(
-        "(tcp{exclusion}) or (ip proto 6 and ip[6:2] & 0x1fff != 0) or \
-         (ip6 and (ip6[6] = 44 or ip6[6] = 0 or ip6[6] = 43 or ip6[6] = 60))"
-    )
 }
 
 /// Reads one frame; `false` when it holds nothing that could be a reply.
@@ -371,19 +280,5 @@ mod tests {
         assert!(overlap.has_seen(1_000) && !overlap.has_seen(1_001));
         assert!(!overlap.is_over(Instant::from_millis(499)));
         assert!(overlap.is_over(Instant::from_millis(500)));
-    }
-
-    #[test]
-    fn the_default_filter_compiles_and_leaves_out_only_our_own_port() {
-        let local = ["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()];
-        for expression in [default_expression(36524, &local), default_expression(36524, &[])] {
-            for link in [FilterLink::Ethernet, FilterLink::Raw] {
-                Filter::compile(&expression, link, 100).unwrap();
-            }
-        }
-        assert!(
-            default_expression(1, &local)
-                .contains("not (dst port 1 and (dst host 127.0.0.1 or dst host ::1))")
-        );
     }
 }

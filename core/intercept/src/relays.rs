@@ -12,6 +12,7 @@ use crate::report::{Counts, RateLimited};
 use slab::Slab;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
+use tcpcopy_engine::protocol::Bodies;
 use tcpcopy_engine::relay::HANDSHAKE_TIMEOUT;
 use tcpcopy_engine::relay::early::{EarlyLimits, EarlyReplies};
 use tcpcopy_engine::relay::handshake::{ServerHandshake, ServerSession, Step};
@@ -47,6 +48,8 @@ enum Interfaces {
 pub(crate) struct Relays {
     connections: Slab<Connection>,
     handshakes: usize,
+    /// Connections whose peer foresees that its routes will ask for bodies.
+    foreseeing: usize,
     next_serial: u64,
     routes: RouteTable,
     early: EarlyReplies,
@@ -72,6 +75,7 @@ impl Relays {
         Self {
             connections: Slab::new(),
             handshakes: 0,
+            foreseeing: 0,
             next_serial: 1,
             routes: RouteTable::new(limits, 4096),
             early: EarlyReplies::new(EarlyLimits::default()),
@@ -98,9 +102,9 @@ impl Relays {
         self.routes.len()
     }
 
-    /// Whether any route asks for bodies.
-    pub(crate) const fn wants_bodies(&self) -> bool {
-        self.routes.wants_bodies()
+    /// Whether any route asks for bodies, or a peer foresees that its routes will.
+    pub(crate) const fn wanted_bodies(&self) -> Bodies {
+        if self.foreseeing > 0 || self.routes.wants_bodies() { Bodies::Needed } else { Bodies::NotNeeded }
     }
 
     /// Takes in a new connection.
@@ -198,7 +202,8 @@ impl Relays {
                 }
             }
         }
-        self.flush_one(id, poller, now.monotonic);
+        // The answer leaves at the end of the turn, when the capture is ready for what the peer foresees.
+        self.mark_dirty(id);
     }
 
     /// A peer has proved itself: its connection joins those of its worker.
@@ -240,6 +245,7 @@ impl Relays {
         }
         let (group, replaced) = self.routes.attach(session.peer, id);
         self.handshakes -= 1;
+        self.foreseeing += usize::from(session.foreseen_bodies() == Bodies::Needed);
         if let Some(connection) = self.get(id) {
             connection.phase = Phase::Live { session, group };
             tracing::info!("{}: tcpcopy {} connected", connection.peer_address, session.peer);
@@ -367,7 +373,10 @@ impl Relays {
         }
         let connection = self.connections.remove((id.0 & ((1 << PLACE_BITS) - 1)) as usize);
         match connection.phase {
-            Phase::Live { group, .. } => self.routes.detach(group, id, now),
+            Phase::Live { session, group } => {
+                self.foreseeing -= usize::from(session.foreseen_bodies() == Bodies::Needed);
+                self.routes.detach(group, id, now);
+            }
             Phase::Handshake { .. } => self.handshakes -= 1,
         }
     }

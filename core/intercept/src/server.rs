@@ -155,25 +155,28 @@ impl Server {
     }
 
     fn take_packets(&mut self, now: Now) -> anyhow::Result<()> {
+        // Before what is there is taken: a wish that has just come may be for a reply that is on its way.
+        self.adjust_capture(now)?;
         let Self { capture, relays, poller, .. } = self;
         let mut each = |reply: crate::capture::CapturedReply<'_>| relays.deliver(&reply, poller, now);
         let DrainOutcome { frames, unusable } = capture.drain(DRAIN_LIMIT, now.monotonic, &mut each)?;
         relays.counts.packets_unusable += unusable;
         self.pace.note(frames, now.monotonic);
-        if self.capture.should_widen(self.relays.wants_bodies()) {
-            self.widen(now)?;
-        }
-        Ok(())
+        // And after, as there may have been a fragment.
+        self.adjust_capture(now)
     }
 
-    fn widen(&mut self, now: Now) -> anyhow::Result<()> {
+    /// Captures as much of each packet as is needed now.
+    fn adjust_capture(&mut self, now: Now) -> anyhow::Result<()> {
+        let needed = self.relays.wanted_bodies();
+        let Some(extent) = self.capture.note_need(needed, now.monotonic) else { return Ok(()) };
         let Self { capture, relays, poller, .. } = self;
         let mut each = |reply: crate::capture::CapturedReply<'_>| relays.deliver(&reply, poller, now);
-        let DrainOutcome { unusable, .. } = capture.widen(now.monotonic, &mut each)?;
+        let DrainOutcome { unusable, .. } = capture.change(extent, now.monotonic, &mut each)?;
         relays.counts.packets_unusable += unusable;
         for fd in self.capture.wait_fds() {
             match self.wakers.add(fd, TOKEN_CAPTURE, Interest::Readable) {
-                // The old source is still there.
+                // It is the source that it was.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 result => result?,
             }

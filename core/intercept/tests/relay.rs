@@ -6,6 +6,7 @@ use lab::{ASSISTANT, Client, Lab, PORT, flow, flow_v6, reply_packet, send_packet
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
+use tcpcopy_engine::protocol::Bodies;
 
 const FILTER: &str = "tcp and src port 80";
 
@@ -45,6 +46,84 @@ fn headers_alone_unless_bodies_are_asked_for() {
         assert_eq!(stats["replies_relayed"], 4, "{stats}");
         assert_eq!(stats["replies_without_route"], 1, "{stats}");
         assert_eq!(stats["kernel_drops"], 0, "{stats}");
+    }
+}
+
+#[test]
+fn a_first_wish_for_bodies_stops_no_replies() {
+    if !lab::is_possible() {
+        return;
+    }
+    for capture in [&["-i", "relay0"][..], &[]] {
+        let mut lab = Lab::new();
+        lab.start(&[&["--no-auth", "-F", FILTER], capture].concat());
+        let mut client = Client::connected(1, 1, None);
+        client.add(flow(1500), 0);
+        client.settle();
+        let before = lab.packet_sockets();
+        let body = [b'x'; 1200];
+        let count = 10_000;
+        let sender = lab::RawSender::new(flow(1500).client);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for seq in 0..count {
+                    sender.send(&reply_packet(flow(1500), seq, &body));
+                    std::thread::sleep(Duration::from_micros(50));
+                }
+            });
+            client.run_until("under way", |client| client.replies.len() > 1000);
+            client.add(flow(1501), 2000);
+            client.run_until("all there", |client| client.replies.len() as u32 >= count);
+        });
+        let numbers =
+            client.replies.iter().map(|(packet, _)| u32::from_be_bytes(packet[24..28].try_into().unwrap()));
+        assert!(numbers.eq(0..count), "each once and in order {capture:?}");
+        eprintln!("longest time in intercept {capture:?}: {:?}", client.longest_age);
+        client.replies.clear();
+        send_reply(flow(1501), 1, &body);
+        assert_eq!(client.take_replies(1)[0].0, reply_packet(flow(1501), 1, &body));
+        assert_eq!(lab.packet_sockets(), before, "nothing was opened anew {capture:?}");
+        assert_eq!(lab.stop()["kernel_drops"], 0);
+    }
+}
+
+#[test]
+fn replies_are_whole_from_the_start_where_bodies_are_foreseen_and_short_again_when_nobody_is_there() {
+    if !lab::is_possible() {
+        return;
+    }
+    let body = [b'x'; 1200];
+    for capture in [&["-i", "relay0"][..], &["-i", "relay0", "--pcap-capture"], &[]] {
+        let mut lab = Lab::new();
+        lab.start(&[&["--no-auth", "-F", FILTER], capture].concat());
+        let mut client = Client::foreseeing(Bodies::Needed, 1, 2, None);
+        client.connect(2);
+        // Before its route, so that no route can have asked for the body.
+        send_reply(flow(1600), 1, &body);
+        client.run_for(Duration::from_millis(50));
+        client.add(flow(1600), 2000);
+        assert_eq!(client.take_replies(1)[0].0, reply_packet(flow(1600), 1, &body), "{capture:?}");
+        if capture.contains(&"--pcap-capture") {
+            // It stays as it is: another change would open it anew.
+            continue;
+        }
+        // The route would outlive the connection.
+        client.relay.remove_route(flow(1600));
+        client.settle();
+        drop(client);
+        let mut client = Client::connected(2, 1, None);
+        client.run_for(Duration::from_secs(11));
+        // What arrives makes intercept look, and this one is still whole.
+        send_reply(flow(1601), 1, &body);
+        client.run_for(Duration::from_millis(50));
+        send_reply(flow(1601), 2, &body);
+        client.run_for(Duration::from_millis(50));
+        client.add(flow(1601), 2000);
+        let replies = client.take_replies(2);
+        assert!(replies[1].0.len() < 400, "{} bytes {capture:?}", replies[1].0.len());
+        send_reply(flow(1601), 3, &body);
+        assert_eq!(client.take_replies(1)[0].0, reply_packet(flow(1601), 3, &body), "{capture:?}");
+        assert_eq!(lab.stop()["kernel_drops"], 0);
     }
 }
 

@@ -21,6 +21,7 @@ use std::os::fd::RawFd;
 /// Packets captured by the kernel into rings, one for each interface.
 pub struct RingCapture {
     channels: Vec<Channel>,
+    longest_snap_len: usize,
     /// The channel that is drained first; it changes so that a busy interface does not starve the others.
     first: usize,
 }
@@ -43,7 +44,7 @@ impl RingCapture {
             let filter = options.filter.for_link(link)?;
             channels.push(Channel::open(options, Some(interface), &filter, number)?);
         }
-        Ok(Self { channels, first: 0 })
+        Ok(Self { channels, longest_snap_len: options.longest_snap_len(), first: 0 })
     }
 
     /// Opens one capture for each of `workers` workers, joined by fanout so that each packet reaches one of them. What
@@ -60,6 +61,23 @@ impl RingCapture {
             capture.drain(usize::MAX, &mut |_| {})?;
         }
         Ok(captures)
+    }
+
+    /// Keeps `snap_len` bytes of each packet that arrives from now on, instead of what [`RingOptions::snap_len`] said. The rings
+    /// stay as they are, and no packet is lost. Those that are in them already were kept by the former length. Lengths up to
+    /// 87,381 are possible always; longer ones need a ring that was opened with a length as long.
+    ///
+    /// # Errors
+    /// When the ring is not made for this length, or the kernel has no memory for the filter. With several interfaces, some may
+    /// have the new length then.
+    pub fn set_snap_len(&mut self, snap_len: usize) -> Result<(), CaptureError> {
+        if snap_len == 0 || snap_len > self.longest_snap_len {
+            return Err(options::snap_len_error(
+                snap_len,
+                "it has to be above 0 and fit what the ring was opened with",
+            ));
+        }
+        self.channels.iter().try_for_each(|channel| channel.set_snap_len(snap_len as u32))
     }
 
     /// Whether packets are seen while their block is still being filled. Without it (processors that reorder stores) they are

@@ -136,6 +136,60 @@ fn packets_of_60_kilobytes_are_seen_whole_across_block_boundaries() {
 }
 
 #[test]
+fn the_snapshot_length_changes_without_loss() {
+    const LENGTHS: [usize; 2] = [320, 65_567];
+    let Some(lab) = Lab::new() else { return };
+    for (interfaces, link_len) in [(&["veth-b"][..], 14), (&[], 0)] {
+        let mut source =
+            ring_with(&lab, interfaces, UDP, |options| options.snap_len = LENGTHS[0], Side::Receiver);
+        let socket = sender_socket(&lab, "10.77.0.2");
+        let count = 20_000u64;
+        let progress = AtomicU64::new(0);
+        let (mut next, mut seen, mut slowest) = (0, [0u64; 2], Duration::ZERO);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut payload = [7; 1200];
+                for number in 0..count {
+                    while number > progress.load(Ordering::Relaxed) + 4_000 {
+                        std::thread::sleep(Duration::from_micros(100));
+                    }
+                    payload[..8].copy_from_slice(&number.to_be_bytes());
+                    while socket.send(&payload).is_err() {}
+                }
+            });
+            let end = Instant::now() + Duration::from_secs(15);
+            for change in 1usize.. {
+                if next == count || Instant::now() > end {
+                    break;
+                }
+                let start = Instant::now();
+                source.set_snap_len(LENGTHS[change % 2]).unwrap();
+                slowest = slowest.max(start.elapsed());
+                while next < (change as u64 * 100).min(count) && Instant::now() < end {
+                    source
+                        .drain(256, &mut |frame| {
+                            assert_eq!(number_of(&frame, link_len), next);
+                            assert_eq!(frame.wire_len, link_len + 28 + 1200);
+                            let whole = usize::from(frame.data.len() == frame.wire_len);
+                            assert!(whole == 1 || frame.data.len() == LENGTHS[0], "{}", frame.data.len());
+                            seen[whole] += 1;
+                            next += 1;
+                            progress.store(next, Ordering::Relaxed);
+                        })
+                        .unwrap();
+                }
+            }
+        });
+        println!("slowest change: {slowest:?}; cut and whole: {seen:?}");
+        assert_eq!(next, count);
+        assert!(seen[0] > 1_000 && seen[1] > 1_000, "{seen:?}");
+        assert_eq!((source.statistics().received, source.statistics().dropped), (count, 0));
+        // What the blocks do not hold is refused instead of cut.
+        assert!(source.set_snap_len(262_144).is_err() && source.set_snap_len(0).is_err());
+    }
+}
+
+#[test]
 fn segments_merged_by_the_kernel_are_whole() {
     let Some(lab) = Lab::new() else { return };
     let mut source = ring(&lab, &["veth-b"], "tcp dst port 9999");

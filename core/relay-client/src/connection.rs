@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use tcpcopy_engine::flow::FlowKey;
+use tcpcopy_engine::protocol::Bodies;
 use tcpcopy_engine::relay::HANDSHAKE_TIMEOUT;
 use tcpcopy_engine::relay::frame::ReceiveBuffer;
 use tcpcopy_engine::relay::handshake::{ClientHandshake, Step};
@@ -67,6 +68,7 @@ pub(crate) struct Connection {
     address: SocketAddr,
     peer: PeerId,
     token: Option<Vec<u8>>,
+    bodies: Bodies,
     phase: Phase,
     input: ReceiveBuffer,
     output: Vec<u8>,
@@ -85,11 +87,12 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(address: SocketAddr, peer: PeerId, token: Option<Vec<u8>>) -> Self {
+    pub(crate) fn new(address: SocketAddr, peer: PeerId, token: Option<Vec<u8>>, bodies: Bodies) -> Self {
         Self {
             address,
             peer,
             token,
+            bodies,
             phase: Phase::Waiting { until: None },
             input: ReceiveBuffer::default(),
             output: Vec::new(),
@@ -203,7 +206,8 @@ impl Connection {
         }
         let mut nonce = [0; 32];
         getrandom::fill(&mut nonce).map_err(|error| RelayError::Open(io::Error::other(error.to_string())))?;
-        let handshake = ClientHandshake::start(self.token.clone(), self.peer, nonce, &mut self.output);
+        let handshake =
+            ClientHandshake::start(self.token.clone(), self.peer, self.bodies, nonce, &mut self.output);
         self.phase =
             Phase::Handshaking { socket, handshake: Box::new(handshake), deadline: now + HANDSHAKE_TIMEOUT };
         self.flush(poller, event.token)

@@ -30,6 +30,7 @@ use std::hash::BuildHasher;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tcpcopy_engine::flow::{Endpoint, FlowKey};
+use tcpcopy_engine::protocol::Bodies;
 use tcpcopy_engine::relay::hello::{AssistantFacts, PeerId};
 use tcpcopy_engine::relay::message::{InterceptStats, RouteRefusal, ToIntercept};
 use tcpcopy_engine::time::{Duration, Instant};
@@ -44,6 +45,8 @@ pub struct RelayOptions {
     pub connections_per_server: u16,
     /// The shared token; `None` talks only to an `intercept` that wants none.
     pub token: Option<Vec<u8>>,
+    /// What routes will ask for. They may ask for something else; a reply that comes before `intercept` knows may be cut then.
+    pub bodies: Bodies,
     /// Random number of this process, the same for all workers.
     pub instance: [u8; 16],
     /// This worker.
@@ -185,7 +188,12 @@ impl RelayClients {
                 connections: (0..per_server)
                     .map(|connection| {
                         let peer = PeerId { instance: options.instance, worker: options.worker, connection };
-                        Connection::new(SocketAddr::from(*endpoint), peer, options.token.clone())
+                        Connection::new(
+                            SocketAddr::from(*endpoint),
+                            peer,
+                            options.token.clone(),
+                            options.bodies,
+                        )
                     })
                     .collect(),
                 routes_missing: false,

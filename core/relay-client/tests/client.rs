@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use tcpcopy_engine::flow::{Endpoint, FlowKey};
+use tcpcopy_engine::protocol::Bodies;
 use tcpcopy_engine::relay::HANDSHAKE_TIMEOUT;
 use tcpcopy_engine::relay::handshake::{ServerHandshake, Step};
 use tcpcopy_engine::relay::hello::{AssistantFacts, Forwarding};
@@ -103,6 +104,7 @@ impl Worker {
             servers,
             connections_per_server: connections,
             token: token.map(|token| token.as_bytes().to_vec()),
+            bodies: Bodies::NotNeeded,
             instance: [1; 16],
             worker: 0,
             first_token: 1000,

@@ -10,6 +10,7 @@ use tcpcopy::modules::{Modules, module_help};
 use tcpcopy::options::LowArgs;
 use tcpcopy::run;
 use tcpcopy::settings::{Mode, Plugins, Settings};
+use tcpcopy_net::signals::Signals;
 
 fn main() -> ExitCode {
     if commands::is_command(std::env::args_os().nth(1).as_deref()) {
@@ -29,6 +30,12 @@ fn main() -> ExitCode {
             Err(error) => usage_failure(&error),
         };
     }
+    // Before anything starts a thread: one that did not inherit the blocked signals would take them away from the one that
+    // reads them.
+    let signals = match run::watch_signals() {
+        Ok(signals) => signals,
+        Err(error) => return run_failure(&error),
+    };
     let token = std::env::var("TCPCOPY_TOKEN").ok();
     let loaded = Settings::new(&low, token.as_deref()).and_then(|mut settings| {
         let modules = Modules::load(&mut settings)?;
@@ -38,16 +45,18 @@ fn main() -> ExitCode {
         Ok(loaded) => loaded,
         Err(error) => return usage_failure(&error),
     };
-    match start(settings, &modules) {
+    match start(settings, &modules, &signals) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprint!("{}", run_failure_lines(&error));
-            ExitCode::from(1)
-        }
+        Err(error) => run_failure(&error),
     }
 }
 
-fn start(settings: Settings, modules: &Modules) -> anyhow::Result<()> {
+fn run_failure(error: &anyhow::Error) -> ExitCode {
+    eprint!("{}", run_failure_lines(error));
+    ExitCode::from(1)
+}
+
+fn start(settings: Settings, modules: &Modules, signals: &Signals) -> anyhow::Result<()> {
     if settings.process.mode == Mode::DryRun {
         print!("{}", settings.describe(&ThisHost));
         return Ok(());
@@ -60,7 +69,7 @@ fn start(settings: Settings, modules: &Modules) -> anyhow::Result<()> {
         tracing::warn!("{warning}");
     }
     let _pid_file = PidFile::write(&settings)?;
-    run::run(settings, modules)?;
+    run::run(settings, modules, signals)?;
     Ok(())
 }
 

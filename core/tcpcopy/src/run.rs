@@ -61,14 +61,21 @@ struct Board {
     busy: Vec<AtomicU8>,
 }
 
-/// Replays until a signal, `--duration`, or a failure ends it.
+/// The signals that end a replay, from now on for [`run`] to read. To be called before any thread is started.
+///
+/// # Errors
+/// The process has no descriptors left.
+pub fn watch_signals() -> anyhow::Result<Signals> {
+    Signals::new(&[SIGINT, SIGTERM, SIGHUP])
+        .hint("can't watch for signals", "the process may be out of descriptors: see ulimit -n")
+}
+
+/// Replays until one of `signals`, `--duration`, or a failure ends it.
 ///
 /// # Errors
 /// A relay, capture or socket that can't be opened at the start, with what to do about it; a capture that fails later.
-pub fn run(settings: Settings, modules: &Modules) -> anyhow::Result<Outcome> {
+pub fn run(settings: Settings, modules: &Modules, signals: &Signals) -> anyhow::Result<Outcome> {
     signals::ignore_broken_pipe();
-    let signals = Signals::new(&[SIGINT, SIGTERM, SIGHUP])
-        .hint("can't watch for signals", "the process may be out of descriptors: see ulimit -n")?;
     // Naps of 50 µs are of no use if the kernel adds as much to each.
     let _ = poll::set_timer_slack(Duration::from_micros(1));
     raise_priority(settings.process.nice);
@@ -79,7 +86,7 @@ pub fn run(settings: Settings, modules: &Modules) -> anyhow::Result<Outcome> {
     let mut instance = [0; 16];
     getrandom::fill(&mut instance)
         .map_err(|error| failure(format!("no random numbers: {error}"), "is getrandom(2) blocked here?"))?;
-    let mut workers = open_workers(&settings, modules, count, instance, &signals)?;
+    let mut workers = open_workers(&settings, modules, count, instance, signals)?;
     let mut first = workers.remove(0);
     await_relay(&mut first, &settings)?;
 
@@ -97,8 +104,8 @@ pub fn run(settings: Settings, modules: &Modules) -> anyhow::Result<Outcome> {
         threads.push(spawned.hint("can't start a thread", "the system may be at its limit of threads")?);
     }
     let started = clock::monotonic();
-    let result = Main { settings: &settings, modules, signals: &signals, board: &board, started }
-        .run(&mut first, &mut reporter);
+    let result =
+        Main { settings: &settings, modules, signals, board: &board, started }.run(&mut first, &mut reporter);
     board.order.store(STOP, Ordering::Release);
     for thread in threads {
         if let Ok(ended) = thread.join() {
@@ -107,7 +114,7 @@ pub fn run(settings: Settings, modules: &Modules) -> anyhow::Result<Outcome> {
     }
     first.shut_down();
     result?;
-    let main = Main { settings: &settings, modules, signals: &signals, board: &board, started };
+    let main = Main { settings: &settings, modules, signals, board: &board, started };
     let snapshot = main.snapshot(&mut first);
     if let Err(error) = reporter.finish(&snapshot, &settings) {
         tracing::error!("can't write the closing report: {error}");
@@ -331,6 +338,7 @@ fn open_workers(
             servers: settings.relay.servers.iter().map(|server| server.address.into()).collect(),
             connections_per_server: u16::from(settings.relay.connections.get()),
             token: settings.relay.token.as_ref().map(|token| token.as_bytes().to_vec()),
+            bodies: settings.foreseen_bodies(),
             instance,
             worker: index as u16,
             first_token: FIRST_RELAY_TOKEN,

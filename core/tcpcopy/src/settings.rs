@@ -17,6 +17,8 @@ use std::num::{NonZeroU8, NonZeroU16, NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 use tcpcopy_engine::mapping::{ClientPool, MappingOptions};
+use tcpcopy_engine::plugin::Inputs;
+use tcpcopy_engine::protocol::Bodies;
 use tcpcopy_net::filter::Streams;
 
 /// Everything that a run needs to know.
@@ -361,6 +363,12 @@ impl Settings {
         plugins::apply(&modules, workers, &self.transfers, &mut self.capture, &mut self.warnings);
         self.modules = modules;
         Ok(())
+    }
+
+    /// Whether any plugin may ask for the target's response bytes.
+    pub fn foreseen_bodies(&self) -> Bodies {
+        let needed = self.modules.iter().any(|module| module.inputs.contains(Inputs::RESPONSES));
+        if needed { Bodies::Needed } else { Bodies::NotNeeded }
     }
 
     /// What the engine's mapping needs, for the worker of this number.

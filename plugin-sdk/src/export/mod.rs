@@ -22,7 +22,7 @@ macro_rules! export_plugin {
         #[cfg(target_family = "wasm")]
         const _: () = {
             type Exported = $crate::__private::wasm::Exported<$plugin>;
-    $crate::__private::wasm::export!(Exported with_types_in $crate::__private::wasm);
+    $crate::__private::wasm::export!(Exported with_types_in $crate::__private::wasm::direct);
         };
         #[cfg(not(target_family = "wasm"))]
         const _: () = {

@@ -1,4 +1,14 @@
 //! The WebAssembly arm: the exports of the WIT world `protocol`.
+//!
+//! `describe` and `configure`, which are called once, and all imports go through what `wit-bindgen` writes. `run` does not: what it
+//! writes makes lists anew three times in each call. [`direct`] reads and writes the lists where they lie, and [`layout`] says how.
+
+#[allow(
+    unsafe_code,
+    reason = "what a component is given and gives lies in memory, as the component model says"
+)]
+pub mod direct;
+mod layout;
 
 use super::describe_panic;
 use crate::actions::HostCalls;
@@ -38,13 +48,15 @@ use bindings::tcpcopy::plugin::{host, types};
 #[derive(Debug)]
 pub struct Exported<P>(PhantomData<P>);
 
+/// An instance, whatever plugin it is of.
 trait Run {
+    /// Takes a batch. What is returned stays as it is until the next call.
     fn run(
         &mut self,
-        events: Vec<types::Event>,
-        openings: Vec<types::Opening>,
-        bytes: Vec<u8>,
-    ) -> types::Outcome;
+        events: &[layout::Event],
+        openings: &[layout::Opening],
+        bytes: &[u8],
+    ) -> *const layout::Outcome;
 }
 
 thread_local! {
@@ -95,7 +107,11 @@ impl<P: Plugin> Guest for Exported<P> {
         let dispatcher = Dispatcher::<P>::new(&Settings::new(&P::descriptor(), values))
             .map_err(|error| error.to_string())?;
         let needs = dispatcher.needs();
-        INSTANCE.set(Some(Box::new(dispatcher)));
+        INSTANCE.set(Some(Box::new(Instance {
+            dispatcher,
+            actions: Vec::new(),
+            outcome: layout::Outcome::NONE,
+        })));
         Ok(types::Needs {
             inputs: inputs(needs.inputs().bits()),
             sharing: match needs.is_together() {
@@ -105,25 +121,32 @@ impl<P: Plugin> Guest for Exported<P> {
         })
     }
 
-    fn run(events: Vec<types::Event>, openings: Vec<types::Opening>, bytes: Vec<u8>) -> types::Outcome {
-        INSTANCE.with_borrow_mut(|instance| match instance {
-            Some(instance) => instance.run(events, openings, bytes),
-            None => panic!("run was called before configure"),
-        })
+    fn run(_: Vec<types::Event>, _: Vec<types::Opening>, _: Vec<u8>) -> types::Outcome {
+        unreachable!("`run` is exported by `direct`")
     }
 }
 
-impl<P: Plugin> Run for Dispatcher<P> {
+struct Instance<P: Plugin> {
+    dispatcher: Dispatcher<P>,
+    /// What the last batch gave, as it is returned.
+    actions: Vec<layout::Action>,
+    outcome: layout::Outcome,
+}
+
+impl<P: Plugin> Run for Instance<P> {
     fn run(
         &mut self,
-        events: Vec<types::Event>,
-        openings: Vec<types::Opening>,
-        bytes: Vec<u8>,
-    ) -> types::Outcome {
-        let openings: Vec<abi::Opening> = openings.iter().map(opening).collect();
-        self.run(&Host, events.iter().map(event), &openings, &bytes);
-        let actions = self.outcome.actions.iter().map(action).collect();
-        types::Outcome { actions, bytes: std::mem::take(&mut self.outcome.bytes) }
+        events: &[layout::Event],
+        openings: &[layout::Opening],
+        bytes: &[u8],
+    ) -> *const layout::Outcome {
+        let openings: Vec<abi::Opening> = openings.iter().map(layout::Opening::read).collect();
+        self.dispatcher.run(&Host, events.iter().map(layout::Event::read), &openings, bytes);
+        let given = &self.dispatcher.outcome;
+        self.actions.clear();
+        self.actions.extend(given.actions.iter().map(layout::Action::new));
+        self.outcome = layout::Outcome::new(&self.actions, &given.bytes);
+        &raw const self.outcome
     }
 }
 
@@ -134,73 +157,6 @@ fn install_hook() {
 
 fn inputs(bits: u32) -> types::Inputs {
     types::Inputs::from_bits_truncate(bits as u8)
-}
-
-fn event(event: &types::Event) -> abi::Event {
-    use types::Input;
-    let mut flag = 0;
-    let (kind, start, length) = match event.input {
-        Input::Opened(index) => (abi::input::OPENED, index, 0),
-        Input::Request(span) => (abi::input::REQUEST, span.start, span.length),
-        Input::Response(span) => (abi::input::RESPONSE, span.start, span.length),
-        Input::ResponseEnd => (abi::input::RESPONSE_END, 0, 0),
-        Input::Reference(span) => (abi::input::REFERENCE, span.start, span.length),
-        Input::Connected => (abi::input::CONNECTED, 0, 0),
-        Input::ConnectionLost(loss) => {
-            flag = u32::from(loss.interrupted);
-            (abi::input::CONNECTION_LOST, loss.unanswered, loss.kept)
-        }
-        Input::Gap => (abi::input::GAP, 0, 0),
-        Input::ClientClosed(types::ClientEnd::Finished) => (abi::input::CLIENT_CLOSED, 0, 0),
-        Input::ClientClosed(types::ClientEnd::Reset) => (abi::input::CLIENT_CLOSED, 1, 0),
-        Input::Timer => (abi::input::TIMER, 0, 0),
-        Input::Ended => (abi::input::ENDED, 0, 0),
-    };
-    abi::Event { session: event.session, at: event.at, kind, start, length, flag }
-}
-
-fn action(action: &abi::Action) -> types::Action {
-    use types::Output;
-    // In a wasm32 module, places and lengths have 32 bits.
-    let value = action.value as u32;
-    let span = types::Span { start: value, length: action.length };
-    let output = match action.kind {
-        abi::output::FORWARD => Output::Forward(value),
-        abi::output::DISCARD => Output::Discard(value),
-        abi::output::SEND => Output::Send(span),
-        abi::output::PREPARE => Output::Prepare(span),
-        abi::output::END_REQUEST if value == 0 => Output::EndRequest(types::Reply::Expected),
-        abi::output::END_REQUEST => Output::EndRequest(types::Reply::NotExpected),
-        abi::output::REPLY_COMPLETE => Output::ReplyComplete,
-        abi::output::READY => Output::Ready,
-        abi::output::RECONNECT => Output::Reconnect,
-        abi::output::CLOSE => Output::Close,
-        abi::output::GIVE_UP => Output::GiveUp(span),
-        abi::output::PASS_THROUGH => Output::PassThrough,
-        abi::output::OBSERVE => Output::Observe(span),
-        abi::output::SET_TIMER => Output::SetTimer(action.value),
-        abi::output::CLEAR_TIMER => Output::ClearTimer,
-        abi::output::WANT => Output::Want(inputs(value)),
-        other => unreachable!("the SDK has no action {other}"),
-    };
-    types::Action { session: action.session, output }
-}
-
-fn opening(opening: &types::Opening) -> abi::Opening {
-    let endpoint = |endpoint: &types::Endpoint| {
-        let address = (u128::from(endpoint.address_high) << 64) | u128::from(endpoint.address_low);
-        abi::Endpoint { address: address.to_be_bytes(), port: endpoint.port }
-    };
-    abi::Opening {
-        origin: match opening.origin {
-            types::Origin::Start => abi::origin::START,
-            types::Origin::MidStream => abi::origin::MID_STREAM,
-            types::Origin::Rejoined => abi::origin::REJOINED,
-        },
-        client: endpoint(&opening.client),
-        online: endpoint(&opening.online),
-        target: endpoint(&opening.target),
-    }
 }
 
 fn value(value: types::SettingValue) -> Value {

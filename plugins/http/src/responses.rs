@@ -29,6 +29,10 @@ impl Session {
                     let length = head.len;
                     self.handle_response(http, &head, actions);
                     at += length;
+                    if actions.is_resuming() {
+                        // What follows may be about the bytes that are decided about now.
+                        return at;
+                    }
                 }
                 ResponseStep::Body(length) => at += length,
                 ResponseStep::End(length) => {
@@ -140,6 +144,8 @@ impl Session {
             }
             actions.resume();
         } else {
+            // What follows in this piece is of the other protocol.
+            self.answers.hearing = Hearing::Off;
             actions.pass_through();
         }
     }

@@ -94,12 +94,30 @@ struct Session {
     wants: Inputs,
     is_over: bool,
     must_connect: bool,
+    /// The request that is being decided about, if one was begun.
+    under_way: Option<UnderWay>,
+}
+
+/// Whether a request that has not ended has got its reply.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum UnderWay {
+    Unanswered,
+    /// Before all of it was sent.
+    Answered,
 }
 
 impl Session {
     fn new(id: SessionId, wants: Inputs) -> Self {
         let record = Record { steps: vec![Vec::new()], ..Record::default() };
-        Self { id, record, undecided: VecDeque::new(), wants, is_over: false, must_connect: false }
+        Self {
+            id,
+            record,
+            undecided: VecDeque::new(),
+            wants,
+            is_over: false,
+            must_connect: false,
+            under_way: None,
+        }
     }
 
     fn take(&mut self, bytes: u32) -> Result<Vec<u8>> {
@@ -119,20 +137,32 @@ impl Session {
         };
         let text_of = |span: Span| bytes_of(span).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let decision = match action.output {
-            Output::Forward(bytes) => Decision::Forward(self.take(bytes)?),
+            Output::Forward(bytes) => {
+                self.under_way.get_or_insert(UnderWay::Unanswered);
+                Decision::Forward(self.take(bytes)?)
+            }
             Output::Discard(bytes) => Decision::Discard(self.take(bytes)?),
-            Output::Send(span) | Output::Prepare(span) => Decision::Send(bytes_of(span)?),
+            Output::Send(span) => {
+                self.under_way.get_or_insert(UnderWay::Unanswered);
+                Decision::Send(bytes_of(span)?)
+            }
+            Output::Prepare(span) => Decision::Send(bytes_of(span)?),
             Output::EndRequest(reply) => {
-                self.record.unanswered += u64::from(reply == Reply::Expected);
+                let is_answered = self.under_way.take() == Some(UnderWay::Answered);
+                self.record.unanswered += u64::from(reply == Reply::Expected && !is_answered);
                 Decision::EndRequest(reply)
             }
             Output::ReplyComplete => {
-                ensure!(
-                    self.record.unanswered > 0,
-                    "a reply is complete that was not awaited: {:?}",
-                    self.record.steps
-                );
-                self.record.unanswered -= 1;
+                if self.record.unanswered > 0 {
+                    self.record.unanswered -= 1;
+                } else {
+                    ensure!(
+                        self.under_way == Some(UnderWay::Unanswered),
+                        "a reply is complete that was not awaited: {:?}",
+                        self.record.steps
+                    );
+                    self.under_way = Some(UnderWay::Answered);
+                }
                 Decision::ReplyComplete
             }
             Output::Ready => Decision::Ready,

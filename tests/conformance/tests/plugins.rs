@@ -21,10 +21,6 @@ const SEEDS: u64 = 12;
 /// Captures whose last byte is no request: urgent data, which a client sends and a server throws away.
 const INCOMPLETE: [&str; 1] = ["local_tcp_keepalive_urg.pcap"];
 
-/// Transcripts on which the HTTP plugin's decisions still depend on the pieces: a 100 and the final answer in one, and what is
-/// behind a 101 in one.
-const OPEN: [&str; 2] = ["http::http::continue", "http::corpus::http_upgrade_docker_attach.pcap"];
-
 /// A plugin, as Wasm and as native.
 #[derive(Clone)]
 struct Both {
@@ -196,6 +192,5 @@ fn main() -> Result<()> {
             trials.push(trial(title, move || capture(&name, &found, sniff)));
         }
     }
-    trials.retain(|trial| !OPEN.contains(&trial.name()));
     libtest_mimic::run(&arguments, trials).exit()
 }

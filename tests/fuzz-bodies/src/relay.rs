@@ -3,6 +3,7 @@
 //! Input of both bodies: mode (u8), length of the pieces that the bytes come in (u8), then the peer's bytes.
 
 use tcpcopy_engine::flow::FlowKey;
+use tcpcopy_engine::protocol::Bodies;
 use tcpcopy_engine::relay::early::{EarlyLimits, EarlyReplies, EarlyReply};
 use tcpcopy_engine::relay::frame::{
     HEADER_LEN, MAX_HANDSHAKE_PAYLOAD, MAX_PAYLOAD, MAX_REPLY_PACKET, ReceiveBuffer,
@@ -106,7 +107,7 @@ struct Tcpcopy {
 impl Tcpcopy {
     fn new(mode: u8) -> Self {
         let mut output = Vec::new();
-        let handshake = ClientHandshake::start(token(mode), PEER, NONCE, &mut output);
+        let handshake = ClientHandshake::start(token(mode), PEER, Bodies::Needed, NONCE, &mut output);
         let mut tcpcopy = Self { handshake: Some(handshake), output };
         if mode & AFTER_HANDSHAKE != 0 {
             let mut intercept = ServerHandshake::new(token(mode), NONCE);
@@ -202,7 +203,7 @@ impl Intercept {
         };
         if mode & AFTER_HANDSHAKE != 0 {
             let mut hello = Vec::new();
-            let mut tcpcopy = ClientHandshake::start(token(mode), PEER, NONCE, &mut hello);
+            let mut tcpcopy = ClientHandshake::start(token(mode), PEER, Bodies::Needed, NONCE, &mut hello);
             while intercept.handshake.is_some() {
                 let length = intercept.take(&hello, &mut Vec::new());
                 assert_eq!(length, Ok(Some(hello.len())), "an honest tcpcopy is understood");

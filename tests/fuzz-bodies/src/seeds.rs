@@ -8,6 +8,7 @@ use crate::relay::{AFTER_HANDSHAKE, NONCE, PEER, WITH_TOKEN, facts, token};
 use crate::session::event::{Event, Segment, Setup};
 use std::net::IpAddr;
 use tcpcopy_engine::flow::{Endpoint, FlowKey};
+use tcpcopy_engine::protocol::Bodies;
 use tcpcopy_engine::relay::handshake::{ClientHandshake, ServerHandshake};
 use tcpcopy_engine::relay::hello::Refusal;
 use tcpcopy_engine::relay::message::{
@@ -256,7 +257,7 @@ fn relay_server() -> Vec<Seed> {
 /// What tcpcopy and what intercept says in a whole handshake.
 fn handshake(mode: u8) -> (Vec<u8>, Vec<u8>) {
     let (mut from_tcpcopy, mut from_intercept) = (Vec::new(), Vec::new());
-    let mut tcpcopy = ClientHandshake::start(token(mode), PEER, NONCE, &mut from_tcpcopy);
+    let mut tcpcopy = ClientHandshake::start(token(mode), PEER, Bodies::Needed, NONCE, &mut from_tcpcopy);
     let mut intercept = ServerHandshake::new(token(mode), NONCE);
     let mut heard = (0, 0);
     for _ in 0..2 {

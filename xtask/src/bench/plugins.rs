@@ -94,11 +94,14 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
 /// The options that name the plugin.
 fn module(workload: &Workload, way: &Way) -> Result<String> {
     let Some(ending) = way.ending else { return Ok(String::new()) };
-    let name = match workload.load {
-        Load::Redis(_) | Load::RedisBenchmark(_) => "redis",
-        Load::Http(_) => "http",
+    let (name, more) = match workload.load {
+        // redis-benchmark asks the server for its configuration before it begins.
+        Load::Redis(_) | Load::RedisBenchmark(_) => {
+            ("redis", " --module-opt redis.allow-dangerous=@dangerous")
+        }
+        Load::Http(_) => ("http", ""),
     };
     let file: PathBuf = programs::target_folder().join("plugins").join(format!("{name}.{ending}"));
     ensure!(file.exists(), "there is no {}\nhint: cargo xtask build-plugins", file.display());
-    Ok(format!("--module {}:{}", file.display(), workload.port()))
+    Ok(format!("--module {}:{}{more}", file.display(), workload.port()))
 }

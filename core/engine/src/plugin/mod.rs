@@ -4,8 +4,11 @@
 //! ([`PluginRunner`]). What actions mean to a session is decided in [`crate::protocol`]; how a plugin is called is the host's
 //! business. The words are those of the WIT package, item by item.
 
+mod answers;
 mod hub;
 
+pub use answers::Answer;
+pub(crate) use answers::Parting;
 pub(crate) use hub::{Hub, Place};
 
 use crate::flow::Endpoint;

@@ -16,7 +16,8 @@ pub(crate) use plugin::PluginProtocol;
 pub use transparent::{Transparent, TransparentFactory, WaitPolicy};
 
 use crate::counters::EndReason;
-use crate::plugin::{Opening, Output, Place, SessionId, Without};
+use crate::plugin::Answer;
+use crate::plugin::{Opening, Place, SessionId, Without};
 use crate::stream::SegmentInfo;
 use std::fmt::Debug;
 
@@ -130,14 +131,9 @@ pub trait Protocol: Send + Debug {
         false
     }
 
-    /// The plugin was called with all that was queued for the session, and answers with `outputs`, whose spans refer to `bytes`.
-    fn on_plugin_run(
-        &mut self,
-        outputs: &mut dyn Iterator<Item = Output>,
-        bytes: &[u8],
-        exchange: &mut Exchange<'_>,
-    ) {
-        let _ = (outputs, bytes, exchange);
+    /// The plugin was called with events that were queued for the session, and answers.
+    fn on_plugin_run(&mut self, answer: &mut Answer<'_>, exchange: &mut Exchange<'_>) {
+        let _ = (answer, exchange);
     }
 
     /// Where events of the session go, if to a plugin.

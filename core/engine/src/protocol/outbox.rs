@@ -89,12 +89,18 @@ impl Outbox {
         self.pending.extend(bytes);
     }
 
-    /// Index of the first request that begins after `position` of the captured stream. Most often that is past the last one.
+    /// Index of the first request that begins after `position` of the captured stream. Most often that is past the last one, or
+    /// the one behind the request that is being sent.
     pub(super) fn entry_after(&self, position: u64) -> usize {
-        match self.entries.back() {
-            Some(last) if last.start > position => self.entries.partition_point(|e| e.start <= position),
-            _ => self.entries.len(),
+        if self.entries.back().is_none_or(|last| last.start <= position) {
+            return self.entries.len();
         }
+        let is_before = |index: usize| self.entries.get(index).is_some_and(|e| e.start <= position);
+        let next = self.unsent_from + 1;
+        if is_before(self.unsent_from) && !is_before(next) {
+            return next;
+        }
+        self.entries.partition_point(|e| e.start <= position)
     }
 
     /// Bytes that wait for a decision.

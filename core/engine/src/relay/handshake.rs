@@ -7,7 +7,8 @@
 use super::frame::{DecodeError, Frame, Kind, MAX_HANDSHAKE_PAYLOAD, write_frame};
 use super::hello::{AssistantFacts, ClientHello, PeerId, ProofMethod, Refusal, ServerHello};
 use super::proof::{PROOF_LEN, Role, Transcript};
-use super::{CAPABILITIES, VERSION};
+use super::{CAPABILITIES, CAPABILITY_BODIES_FORESEEN, VERSION};
+use crate::protocol::Bodies;
 
 /// Why a handshake failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -79,6 +80,13 @@ pub struct ServerSession {
     pub peer: PeerId,
 }
 
+impl ServerSession {
+    /// Whether the peer's routes will ask for bodies, or it does not say so.
+    pub const fn foreseen_bodies(&self) -> Bodies {
+        if self.capabilities & CAPABILITY_BODIES_FORESEEN == 0 { Bodies::NotNeeded } else { Bodies::Needed }
+    }
+}
+
 const fn method_of(token: Option<&[u8]>) -> ProofMethod {
     if token.is_some() { ProofMethod::HmacSha256 } else { ProofMethod::None }
 }
@@ -118,12 +126,23 @@ enum ClientState {
 }
 
 impl ClientHandshake {
-    /// Starts a handshake: its first message is put into `out`. `nonce` must be random and never used before.
-    pub fn start(token: Option<Vec<u8>>, peer: PeerId, nonce: [u8; 32], out: &mut Vec<u8>) -> Self {
+    /// Starts a handshake: its first message is put into `out`. `bodies` tells what routes will ask for; they may ask for
+    /// something else. `nonce` must be random and never used before.
+    pub fn start(
+        token: Option<Vec<u8>>,
+        peer: PeerId,
+        bodies: Bodies,
+        nonce: [u8; 32],
+        out: &mut Vec<u8>,
+    ) -> Self {
+        let capabilities = match bodies {
+            Bodies::Needed => CAPABILITIES,
+            Bodies::NotNeeded => CAPABILITIES & !CAPABILITY_BODIES_FORESEEN,
+        };
         let hello = ClientHello {
             version_min: VERSION,
             version_max: VERSION,
-            capabilities: CAPABILITIES,
+            capabilities,
             method: method_of(token.as_deref()),
             peer,
             nonce,

@@ -53,8 +53,11 @@ pub const VERSION: u16 = 1;
 pub const CAPABILITY_BODIES: u32 = 1;
 /// Capabilities: `intercept` sends its counters about once a second.
 pub const CAPABILITY_STATS: u32 = 2;
-/// Everything that this implementation can do.
-pub const CAPABILITIES: u32 = CAPABILITY_BODIES | CAPABILITY_STATS;
+/// Capabilities: `tcpcopy` foresees that its routes will ask for bodies, and `intercept` captures whole packets before the first
+/// of them does, so that a reply that comes as soon as its route is not cut.
+pub const CAPABILITY_BODIES_FORESEEN: u32 = 4;
+/// Everything that this implementation knows.
+pub const CAPABILITIES: u32 = CAPABILITY_BODIES | CAPABILITY_STATS | CAPABILITY_BODIES_FORESEEN;
 
 /// Time that a handshake may take, from the connection's start to `Welcome`.
 pub const HANDSHAKE_TIMEOUT: crate::time::Duration = crate::time::Duration::from_secs(5);

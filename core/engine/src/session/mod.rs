@@ -9,7 +9,8 @@ mod target;
 use crate::batch::PacketBatch;
 use crate::counters::EndReason;
 use crate::flow::{Endpoint, FlowKey};
-use crate::plugin::{Opening, Output, SessionId, Without};
+use crate::plugin::Answer;
+use crate::plugin::{Opening, SessionId, Without};
 use crate::protocol::{ClientEnd, Exchange, Origin, Outbox, PluginPlace, PluginProtocol, Protocol};
 use crate::seq::SeqNumber;
 use crate::shared::Shared;
@@ -378,20 +379,14 @@ impl Session {
         }
     }
 
-    /// The plugin has answered everything that was queued for this session.
-    pub(crate) fn on_plugin_run(
-        &mut self,
-        outputs: &mut dyn Iterator<Item = Output>,
-        bytes: &[u8],
-        shared: &mut Shared,
-        now: Instant,
-    ) {
+    /// The plugin has answered events that were queued for this session.
+    pub(crate) fn on_plugin_run(&mut self, answer: &mut Answer<'_>, shared: &mut Shared, now: Instant) {
         if self.is_ended() {
             return;
         }
         let idle_before = self.is_ready_for_request();
         let sent_end_before = self.connection.as_ref().map_or(0, |c| c.sender().end());
-        self.with_protocol(shared, now, |p, exchange| p.on_plugin_run(outputs, bytes, exchange));
+        self.with_protocol(shared, now, |p, exchange| p.on_plugin_run(answer, exchange));
         if let Some(connection) = &self.connection
             && idle_before
             && connection.sender().end() > sent_end_before

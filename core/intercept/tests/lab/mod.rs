@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use tcpcopy_engine::flow::{Endpoint, FlowKey};
+use tcpcopy_engine::protocol::Bodies;
 use tcpcopy_engine::seq::SeqNumber;
 use tcpcopy_engine::wire::packet::{OutgoingSegment, write};
 use tcpcopy_engine::wire::tcp::{TcpFlags, TcpOptions};
@@ -109,6 +110,20 @@ impl Lab {
         std::fs::read_to_string(self.directory.join("log")).unwrap_or_default()
     }
 
+    /// The sockets that intercept captures with, by their number in the kernel.
+    pub(crate) fn packet_sockets(&self) -> Vec<String> {
+        let id = self.child.as_ref().unwrap().id();
+        let table = std::fs::read_to_string(format!("/proc/{id}/net/packet")).unwrap();
+        let mut sockets: Vec<String> = table
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.split_whitespace().last())
+            .map(str::to_owned)
+            .collect();
+        sockets.sort_unstable();
+        sockets
+    }
+
     /// CPU time that intercept has used.
     pub(crate) fn cpu_time(&self) -> Duration {
         let id = self.child.as_ref().unwrap().id();
@@ -202,6 +217,8 @@ pub(crate) struct Client {
     events: Events,
     /// Packet and wire length of each reply.
     pub(crate) replies: Vec<(Vec<u8>, usize)>,
+    /// The longest time that intercept had one of them.
+    pub(crate) longest_age: Duration,
     pub(crate) refused: Vec<FlowKey>,
     pub(crate) connected: usize,
     pub(crate) interfaces: String,
@@ -212,10 +229,16 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(instance: u8, connections: u16, token: Option<&str>) -> Self {
+        Self::foreseeing(Bodies::NotNeeded, instance, connections, token)
+    }
+
+    /// One that says at once whether its routes will ask for bodies.
+    pub(crate) fn foreseeing(bodies: Bodies, instance: u8, connections: u16, token: Option<&str>) -> Self {
         let relay = RelayClients::new(RelayOptions {
             servers: vec![Endpoint::new(ASSISTANT.parse().unwrap(), PORT)],
             connections_per_server: connections,
             token: token.map(|token| token.as_bytes().to_vec()),
+            bodies,
             instance: [instance; 16],
             worker: 0,
             first_token: 100,
@@ -226,6 +249,7 @@ impl Client {
             poller,
             events: Events::default(),
             replies: Vec::new(),
+            longest_age: Duration::ZERO,
             refused: Vec::new(),
             connected: 0,
             interfaces: String::new(),
@@ -240,10 +264,15 @@ impl Client {
     /// Connects, and waits until all connections are up.
     pub(crate) fn connected(instance: u8, connections: u16, token: Option<&str>) -> Self {
         let mut client = Self::new(instance, connections, token);
-        client.run_until("connected", |client| {
+        client.connect(connections);
+        client
+    }
+
+    /// Waits until all connections are up.
+    pub(crate) fn connect(&mut self, connections: u16) {
+        self.run_until("connected", |client| {
             client.relay.statistics()[0].connected == usize::from(connections)
         });
-        client
     }
 
     pub(crate) fn add(&mut self, flow: FlowKey, body_limit: u32) {
@@ -261,9 +290,12 @@ impl Client {
             self.relay.handle_event(event, &self.poller, now);
         }
         self.relay.handle_timeout(now, &self.poller);
-        let Self { relay, replies, refused, connected, interfaces, errors, .. } = self;
+        let Self { relay, replies, longest_age, refused, connected, interfaces, errors, .. } = self;
         relay.drain(now, &mut |event| match event {
-            RelayEvent::Reply { packet, wire_len, .. } => replies.push((packet.to_vec(), wire_len)),
+            RelayEvent::Reply { packet, wire_len, age } => {
+                replies.push((packet.to_vec(), wire_len));
+                *longest_age = age.max(*longest_age);
+            }
             RelayEvent::RouteRefused(flow) => refused.push(flow),
             RelayEvent::Connected { facts, .. } => {
                 *connected += 1;

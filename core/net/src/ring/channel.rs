@@ -21,6 +21,8 @@ const DOORBELL_BUFFER: i32 = 1;
 pub(super) struct Channel {
     ring: MappedRing,
     doorbell: OwnedFd,
+    /// What the ring's filter is, whatever it keeps of a packet.
+    program: Vec<libc::sock_filter>,
     layer: Layer,
     /// Name and number of the interface; `None` for all.
     interface: Option<(String, u32)>,
@@ -56,7 +58,7 @@ impl Channel {
         socket::set_receive_buffer(&doorbell, DOORBELL_BUFFER).map_err(failed("size the doorbell"))?;
 
         let fd = packet::open(layer).map_err(failed("open a packet socket"))?;
-        attach(&fd, &snap_program(filter.instructions(), options.snap_len as u32), options)
+        let program = attach(&fd, &snap_program(filter.instructions(), options.snap_len as u32), options)
             .map_err(failed("attach the filter"))?;
         packet::set_ring_version(&fd).map_err(failed("use TPACKET_V3"))?;
         if options.promiscuous == Promiscuity::On && index != 0 {
@@ -80,12 +82,25 @@ impl Channel {
         Ok(Self {
             ring,
             doorbell,
+            program,
             layer,
             interface: interface.map(|interface| (interface.name, interface.index)),
             search_at: None,
             was_woken_for_nothing: false,
             statistics: CaptureStatistics::default(),
         })
+    }
+
+    /// Puts the same filter with another snapshot length into the place of the present one. The kernel exchanges them at once:
+    /// each packet is judged by one of the two.
+    pub(super) fn set_snap_len(&self, snap_len: u32) -> Result<(), CaptureError> {
+        let program = snap_program(&self.program, snap_len);
+        socket::attach_program(self.ring.fd(), libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program).map_err(
+            |source| {
+                let device = self.interface.as_ref().map_or("every interface", |(name, _)| name).to_owned();
+                CaptureError::Open { action: "change the snapshot length", device, source }
+            },
+        )
     }
 
     pub(super) fn drain(&mut self, limit: usize, each: &mut dyn FnMut(CapturedFrame<'_>)) -> usize {
@@ -182,19 +197,22 @@ impl Channel {
     }
 }
 
-/// Attaches the filter and leaves out what this host sends, if asked to.
-fn attach(fd: &OwnedFd, program: &[libc::sock_filter], options: &RingOptions) -> io::Result<()> {
-    let attach = |program: &[libc::sock_filter]| {
-        socket::attach_program(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, program)
-    };
-    match options.direction {
-        Direction::Both => attach(&loopback_once_program(program)),
+/// Attaches the filter, with what leaves out this host's own packets if they are not wanted, and returns the whole program.
+fn attach(
+    fd: &OwnedFd,
+    program: &[libc::sock_filter],
+    options: &RingOptions,
+) -> io::Result<Vec<libc::sock_filter>> {
+    let whole = match options.direction {
+        Direction::Both => loopback_once_program(program),
         Direction::Incoming => match packet::ignore_outgoing(fd) {
-            Ok(()) if options.fanout.is_none() => attach(program),
+            Ok(()) if options.fanout.is_none() => program.to_vec(),
             // An old kernel, or a group, which does not look at its members' setting.
-            _ => attach(&ignore_outgoing_program(program)),
+            _ => ignore_outgoing_program(program),
         },
-    }
+    };
+    socket::attach_program(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &whole)?;
+    Ok(whole)
 }
 
 fn join(fd: &OwnedFd, group: u16, kind: u32, direction: Direction) -> io::Result<()> {

@@ -118,11 +118,7 @@ impl RingOptions {
 
     pub(super) fn check(&self) -> Result<(), CaptureError> {
         if self.snap_len == 0 || self.snap_len > MAX_SNAP_LEN {
-            return Err(CaptureError::Option {
-                what: "a snapshot length",
-                value: self.snap_len,
-                why: "it has to lie between 1 and 1048576",
-            });
+            return Err(snap_len_error(self.snap_len, "it has to lie between 1 and 1048576"));
         }
         if self.ring_bytes < 2 * self.block_bytes() || self.ring_bytes > MAX_RING {
             return Err(CaptureError::Option {
@@ -148,7 +144,12 @@ impl RingOptions {
 
     /// A block holds at least three of the largest packets, so that not much of it is lost at the end.
     fn block_bytes(&self) -> usize {
-        (3 * self.snap_len).next_power_of_two().max(256 << 10)
+        (PACKETS_IN_BLOCK * self.snap_len).next_power_of_two().max(LEAST_BLOCK)
+    }
+
+    /// The longest snapshot length that the ring's blocks are made for; no shorter than that of whole packets without BIG TCP.
+    pub(super) fn longest_snap_len(&self) -> usize {
+        self.block_bytes() / PACKETS_IN_BLOCK
     }
 
     pub(super) fn geometry(&self) -> Geometry {
@@ -165,5 +166,11 @@ impl RingOptions {
 
 /// Room for a link header and tags above the largest IP packet.
 const LINK_ROOM: usize = 14 + 8;
+const PACKETS_IN_BLOCK: usize = 3;
+const LEAST_BLOCK: usize = 256 << 10;
 const MAX_SNAP_LEN: usize = 1 << 20;
 const MAX_RING: usize = (4 << 30) - 1;
+
+pub(super) fn snap_len_error(snap_len: usize, why: &'static str) -> CaptureError {
+    CaptureError::Option { what: "a snapshot length", value: snap_len, why }
+}

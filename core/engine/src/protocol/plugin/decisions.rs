@@ -1,7 +1,7 @@
 //! What a plugin decides: its actions, kept to the rules of the interface and put in their places in the captured stream.
 
 use super::release::Piece;
-use super::{Abandoned, Leaving, PluginProtocol, Queued, Request};
+use super::{Abandoned, Leaving, PluginProtocol, Request};
 use crate::counters::EndReason;
 use crate::plugin::{Output, Reply};
 use crate::protocol::{Exchange, Gate};
@@ -199,7 +199,6 @@ impl PluginProtocol {
 
     /// Everything that was told has been answered.
     pub(super) fn after_run(&mut self, exchange: &mut Exchange<'_>) {
-        self.queued = Queued::Nothing;
         while let Some((at, _)) = self.gaps.front() {
             if *at > self.position {
                 return self.violate("bytes before missing ones that were not discarded", exchange);

@@ -4,7 +4,7 @@
 //! as they would with no plugin, and what is undecided, with all that is captured meanwhile, goes behind them.
 
 use super::release::Piece;
-use super::{PluginProtocol, Queued, Request};
+use super::{PluginProtocol, Request};
 use crate::counters::EndReason;
 use crate::plugin::{Input, Inputs};
 use crate::protocol::{ClientEnd, Exchange, Gate, Protocol, Transparent};
@@ -24,7 +24,7 @@ impl PluginProtocol {
     /// The plugin is told of nothing any more.
     pub(super) fn leave(&mut self, leaving: Leaving, exchange: &mut Exchange<'_>) {
         self.leaving = leaving;
-        self.queued = Queued::Nothing;
+        self.told = 0;
         self.plugin_timer = None;
         self.own_timer = None;
         self.inputs = Inputs::NONE;

@@ -1,7 +1,7 @@
 //! What becomes of a session's decisions when its connection or its plugin's instance is lost.
 
+use super::PluginProtocol;
 use super::release::Piece;
-use super::{PluginProtocol, Queued};
 use crate::counters::EndReason;
 use crate::plugin::{Input, Inputs, Reply};
 use crate::protocol::{Exchange, Opening, Origin};
@@ -57,6 +57,8 @@ impl PluginProtocol {
             _ => None,
         });
         self.sequencer.restart(waited);
+        // What the lost instance was told, it will not answer.
+        self.told = 0;
         self.queue.clear();
         self.queued_bytes = 0;
         self.received_at_release = 0;
@@ -87,7 +89,7 @@ impl PluginProtocol {
         self.close_gate(exchange);
         let opening = Opening { origin: Origin::Rejoined, ..self.opening };
         exchange.hub.push_opening(self.place, self.session, None, opening);
-        self.queued = Queued::Something;
+        self.told += 1;
         let undecided = self.undecided(exchange) as usize;
         if undecided > 0 {
             self.begin_eagerly(exchange);

@@ -18,7 +18,8 @@ use super::{
     WaitPolicy,
 };
 use crate::counters::EndReason;
-use crate::plugin::{Input, Inputs, Output, Place, SessionId, Span, Without};
+use crate::plugin::Answer;
+use crate::plugin::{Input, Inputs, Place, SessionId, Span, Without};
 use crate::stream::SegmentInfo;
 use crate::time::Instant;
 use leaving::Leaving;
@@ -30,13 +31,6 @@ use std::collections::VecDeque;
 #[derive(Clone, Copy, Debug)]
 struct Request {
     start: Option<u64>,
-}
-
-/// Whether events wait for the plugin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Queued {
-    Nothing,
-    Something,
 }
 
 /// Whether the host gave up what the plugin had not decided about when the client closed. Decisions come too late then.
@@ -55,7 +49,8 @@ pub(crate) struct PluginProtocol {
     opening: Opening,
     inputs: Inputs,
     allowed: Inputs,
-    queued: Queued,
+    /// Events that the plugin has not answered yet.
+    told: u32,
     /// Offset in the captured stream up to which the plugin has decided.
     position: u64,
     request: Option<Request>,
@@ -102,7 +97,7 @@ impl PluginProtocol {
             opening,
             inputs,
             allowed: inputs,
-            queued: Queued::Something,
+            told: 1,
             position: 0,
             request: None,
             begun: false,
@@ -126,7 +121,7 @@ impl PluginProtocol {
     }
 
     fn tell(&mut self, input: Input, at: Option<u64>, exchange: &mut Exchange<'_>) {
-        self.queued = Queued::Something;
+        self.told += 1;
         exchange.hub.push(self.place, self.session, at, input);
     }
 
@@ -137,13 +132,13 @@ impl PluginProtocol {
         input: fn(Span) -> Input,
         exchange: &mut Exchange<'_>,
     ) {
-        self.queued = Queued::Something;
+        self.told += 1;
         exchange.hub.push_bytes(self.place, self.session, at, [bytes, &[]], input);
     }
 
     /// Tells the plugin of the last `len` captured bytes.
     fn tell_request(&mut self, len: usize, at: Option<u64>, exchange: &mut Exchange<'_>) {
-        self.queued = Queued::Something;
+        self.told += 1;
         let Exchange { outbox, hub, .. } = exchange;
         hub.push_bytes(self.place, self.session, at, outbox.last_pending(len), Input::Request);
     }
@@ -297,20 +292,16 @@ impl Protocol for PluginProtocol {
         }
     }
 
-    fn on_plugin_run(
-        &mut self,
-        outputs: &mut dyn Iterator<Item = Output>,
-        bytes: &[u8],
-        exchange: &mut Exchange<'_>,
-    ) {
+    fn on_plugin_run(&mut self, answer: &mut Answer<'_>, exchange: &mut Exchange<'_>) {
         if self.transparent.is_some() {
             return;
         }
-        for output in outputs {
+        self.told = self.told.saturating_sub(answer.events);
+        for output in &mut *answer.outputs {
             if self.comes_too_late(output) {
                 continue;
             }
-            self.act(output, bytes, exchange);
+            self.act(output, answer.bytes, exchange);
             if exchange.outbox.is_given_up() {
                 return;
             }
@@ -318,11 +309,13 @@ impl Protocol for PluginProtocol {
                 return self.release(exchange);
             }
         }
-        self.after_run(exchange);
+        if self.told == 0 {
+            self.after_run(exchange);
+        }
     }
 
     fn waits_for_plugin(&self) -> bool {
-        self.transparent.is_none() && self.queued == Queued::Something
+        self.transparent.is_none() && self.told > 0
     }
 
     fn plugin_place(&self) -> Option<PluginPlace> {

@@ -1,7 +1,7 @@
 //! When decisions go to the connection: requests in their turn, the client's end behind them.
 
 use super::sequencer::Wait;
-use super::{Abandoned, Leaving, PluginProtocol, Queued};
+use super::{Abandoned, Leaving, PluginProtocol};
 use crate::counters::EndReason;
 use crate::plugin::Reply;
 use crate::protocol::transparent::{RESET_PATIENCE, Release, boundary};
@@ -147,7 +147,7 @@ impl PluginProtocol {
     /// Ends the session's connection as the client did, when that is due.
     pub(super) fn release_end(&mut self, exchange: &mut Exchange<'_>) {
         let Some((end, info, since)) = self.end else { return };
-        if self.queued == Queued::Something || !self.queue.is_empty() {
+        if self.told > 0 || !self.queue.is_empty() {
             return;
         }
         let now = exchange.now();

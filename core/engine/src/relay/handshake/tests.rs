@@ -29,7 +29,13 @@ struct Pair {
 impl Pair {
     fn new(client_token: Option<&[u8]>, server_token: Option<&[u8]>) -> Self {
         let mut to_server = Vec::new();
-        let client = ClientHandshake::start(client_token.map(<[u8]>::to_vec), PEER, [1; 32], &mut to_server);
+        let client = ClientHandshake::start(
+            client_token.map(<[u8]>::to_vec),
+            PEER,
+            Bodies::Needed,
+            [1; 32],
+            &mut to_server,
+        );
         let server = ServerHandshake::new(server_token.map(<[u8]>::to_vec), [2; 32]);
         Self {
             client,
@@ -87,6 +93,17 @@ fn one_token_on_both_sides_or_none_on_either_agrees() {
         assert_eq!((client.version, client.capabilities), (VERSION, CAPABILITIES));
         assert_eq!(client.facts, facts());
         assert_eq!(server.unwrap().expect("intercept is done").peer, PEER);
+    }
+}
+
+#[test]
+fn bodies_are_foreseen_only_by_who_says_so() {
+    for bodies in [Bodies::Needed, Bodies::NotNeeded] {
+        let mut pair = Pair::new(None, None);
+        pair.to_server.clear();
+        pair.client = ClientHandshake::start(None, PEER, bodies, [1; 32], &mut pair.to_server);
+        let (_, server) = pair.run();
+        assert_eq!(server.unwrap().expect("intercept is done").foreseen_bodies(), bodies);
     }
 }
 
@@ -191,7 +208,7 @@ proptest! {
     fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..700), keep in 0usize..100) {
         for token in [None, Some(b"secret".to_vec())] {
             let mut out = Vec::new();
-            let mut client = ClientHandshake::start(token.clone(), PEER, [1; 32], &mut out);
+            let mut client = ClientHandshake::start(token.clone(), PEER, Bodies::Needed, [1; 32], &mut out);
             let mut server = ServerHandshake::new(token.clone(), [2; 32]);
             let mut hello = out[..keep.min(out.len())].to_vec();
             hello.extend_from_slice(&bytes);
