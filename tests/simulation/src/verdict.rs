@@ -128,12 +128,9 @@ fn reasons(world: &World, client: &Client) -> BTreeSet<EndReason> {
         reasons.insert(EndReason::MidStream);
     }
     if world.profile.plan.is_some() && reasons.contains(&EndReason::MidStream) {
-        // With a plugin, a connection is joined at once, perhaps behind its last request.
-        reasons.insert(EndReason::Idle);
-    }
-    if world.profile.plan.is_some() && faults.reorder + faults.resent > 0 {
-        // Bytes that are late when their session ends are not known to come.
-        reasons.insert(EndReason::CaptureGap);
+        // With a plugin, a connection is joined at once, perhaps behind its last request, or where bytes before seem to be missing;
+        // and what is late when its session ends is not known to come.
+        reasons.extend([EndReason::Idle, EndReason::CaptureGap]);
     }
     if let Some(plan) = &world.profile.plan {
         let number = crate::client::number_of(client.endpoint.addr).unwrap_or(u32::MAX);

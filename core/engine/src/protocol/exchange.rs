@@ -123,7 +123,7 @@ impl Exchange<'_> {
     }
 
     /// Sends `bytes` that the protocol has made as part of the request that begins at `start`, or as part of none; what belongs
-    /// to none is gone with the connection, and goes out before the protocol is ready too.
+    /// to none is gone with the connection.
     pub(super) fn send(&mut self, start: Option<u64>, bytes: &[u8], boundary: Boundary) {
         if bytes.is_empty() {
             return;
@@ -137,22 +137,23 @@ impl Exchange<'_> {
             return;
         }
         let outbox = &mut *self.outbox;
-        let may_pass = outbox.gate == Gate::Closed || outbox.staged.is_empty();
-        match self.connection.as_deref_mut().filter(|c| may_pass && c.accepts_data()) {
-            Some(connection) => {
-                connection.push(bytes, boundary);
-                if outbox.gate == Gate::Closed {
-                    outbox.prepared = connection.sender().end();
-                }
-            }
-            None if outbox.gate == Gate::Open => {
+        let goes = outbox.gate == Gate::Open && outbox.staged.is_empty();
+        match self.connection.as_deref_mut().filter(|c| goes && c.accepts_data()) {
+            Some(connection) => connection.push(bytes, boundary),
+            None => {
                 outbox.staged.extend(bytes);
                 if boundary == Boundary::Pushed {
                     outbox.staged_boundaries.push_back(STAGED_BASE + outbox.staged.len() as u64);
                 }
             }
-            // Meant for a connection that is gone.
-            None => {}
+        }
+    }
+
+    /// Sends `bytes` at once that prepare a connection for requests. They are dropped where they are meant for one that is gone.
+    pub(super) fn prepare(&mut self, bytes: &[u8], boundary: Boundary) {
+        if let Some(connection) = self.connection.as_deref_mut().filter(|c| c.accepts_data()) {
+            connection.push(bytes, boundary);
+            self.outbox.prepared = connection.sender().end();
         }
     }
 

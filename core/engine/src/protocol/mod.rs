@@ -7,6 +7,7 @@
 mod exchange;
 mod outbox;
 mod plugin;
+mod staging;
 mod transparent;
 
 pub use exchange::Exchange;

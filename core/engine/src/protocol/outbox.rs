@@ -4,6 +4,7 @@
 //! protocol's business ([`super::Exchange`]).
 
 use super::ClientEnd;
+use super::staging::{Bytes, Staging, Strays};
 use crate::counters::{Counters, EndReason};
 use crate::tcp::Connection;
 use crate::tcp::sender::Boundary;
@@ -327,13 +328,15 @@ impl Outbox {
                 }
             } else if i < first_kept {
                 self.give_up(i, reason, counters);
+                // It lies nowhere any more.
+                self.entries[i].placed = None;
             } else if let Some((start, _)) = entry.placed {
                 unsent_from.get_or_insert(start);
             }
         }
         let from = unsent_from.unwrap_or(STAGED_BASE);
         let (bytes, boundaries) = connection.take_unacknowledged(from);
-        self.restage(&bytes, &boundaries, from, counters);
+        self.restage(Bytes { bytes: &bytes, boundaries: &boundaries, base: from }, Strays::Lost, counters);
     }
 
     /// Gives a request up, if it is neither acknowledged nor given up already; what more is captured of it has nowhere to go.
@@ -350,7 +353,11 @@ impl Outbox {
     /// Takes what was given up out of what is staged.
     pub fn drop_given_up(&mut self, counters: &mut Counters) {
         self.unsent_from = 0;
-        self.restage(&VecDeque::new(), &[], STAGED_BASE, counters);
+        self.restage(
+            Bytes { bytes: &VecDeque::new(), boundaries: &[], base: STAGED_BASE },
+            Strays::Kept,
+            counters,
+        );
     }
 
     /// Takes what was given up out of `connection`, and what follows it to be sent after all: everything from stream offset
@@ -359,36 +366,43 @@ impl Outbox {
         let mut awaiting = std::mem::take(&mut self.awaiting);
         awaiting.retain(|start| *start < from);
         let (bytes, boundaries) = connection.take_unacknowledged(from);
-        self.restage(&bytes, &boundaries, from, counters);
+        self.restage(Bytes { bytes: &bytes, boundaries: &boundaries, base: from }, Strays::Kept, counters);
         // What is before stays where it is, answered or not.
         awaiting.extend(self.awaiting.iter().filter(|start| **start >= STAGED_BASE));
         self.awaiting = awaiting;
     }
 
-    /// Stages all that is not given up anew: `bytes` of a lost connection from stream offset `from` on, with their
-    /// `boundaries`, before what was staged already.
-    fn restage(&mut self, bytes: &VecDeque<u8>, boundaries: &[u64], from: u64, counters: &mut Counters) {
+    /// Stages all that is not given up anew: what was `taken` from a connection before what was staged already.
+    fn restage(&mut self, taken: Bytes<'_>, strays: Strays, counters: &mut Counters) {
         let before = std::mem::take(&mut self.staged);
         let boundaries_before: Vec<u64> = std::mem::take(&mut self.staged_boundaries).into();
+        let before = Bytes { bytes: &before, boundaries: &boundaries_before, base: STAGED_BASE };
+        let mut staging = Staging {
+            staged: &mut self.staged,
+            boundaries: &mut self.staged_boundaries,
+            passed: [taken.base, before.base],
+            sources: [taken, before],
+            strays,
+        };
         for entry in &mut self.entries {
-            let Some((start, end)) = entry.placed.filter(|(start, _)| *start >= from) else { continue };
+            let Some((start, end)) = entry.placed.filter(|(start, _)| *start >= taken.base) else { continue };
+            let source = usize::from(start >= STAGED_BASE);
+            if source == 1 {
+                staging.pass(0, taken.end());
+            }
+            staging.pass(source, start);
+            staging.passed[source] = end;
             if entry.void.is_some() {
                 entry.placed = None;
                 continue;
             }
-            let (base, bytes, boundaries) = match start {
-                STAGED_BASE.. => (STAGED_BASE, &before, boundaries_before.as_slice()),
-                _ => (from, bytes, boundaries),
-            };
-            let to = STAGED_BASE + self.staged.len() as u64;
-            self.staged.extend(bytes.range((start - base) as usize..(end - base) as usize));
-            let within = boundaries.iter().filter(|b| start < **b && **b <= end);
-            self.staged_boundaries.extend(within.map(|b| b - start + to));
-            entry.placed = Some((to, to + (end - start)));
+            entry.placed = Some(staging.stage(source, start, end));
             if std::mem::replace(&mut entry.sent, false) {
                 counters.requests_sent -= 1;
             }
         }
+        staging.pass(0, taken.end());
+        staging.pass(1, before.end());
         self.unsent_from = 0;
         let open = self.entries.iter().filter(|e| e.is_open());
         self.awaiting = open.filter_map(|e| e.placed).map(|(start, _)| start).collect();
@@ -408,7 +422,7 @@ impl Outbox {
         self.unsent_from = 0;
         let keep = self.entries.pop_back();
         self.entries.clear();
-        self.entries.extend(keep);
+        self.entries.extend(keep.map(|entry| Entry { placed: None, ..entry }));
         self.staged = VecDeque::new();
         self.staged_boundaries.clear();
         self.awaiting.clear();

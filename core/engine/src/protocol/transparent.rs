@@ -430,6 +430,10 @@ impl Protocol for Transparent {
     fn on_timer(&mut self, exchange: &mut Exchange<'_>) {
         self.release_held(exchange);
     }
+
+    fn held_bytes(&self) -> usize {
+        self.held.capacity() * size_of::<Turn>()
+    }
 }
 
 /// Makes [`Transparent`] protocols.

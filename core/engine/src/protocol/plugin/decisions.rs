@@ -30,9 +30,7 @@ impl PluginProtocol {
                 None => self.violate(OUTSIDE, exchange),
             },
             Output::Prepare(span) => match span.of(bytes) {
-                Some(bytes) if exchange.gate() == Gate::Closed => {
-                    exchange.send(None, bytes, Boundary::Pushed)
-                }
+                Some(bytes) if exchange.gate() == Gate::Closed => exchange.prepare(bytes, Boundary::Pushed),
                 Some(_) => self.violate("bytes to prepare a connection that is ready", exchange),
                 None => self.violate(OUTSIDE, exchange),
             },

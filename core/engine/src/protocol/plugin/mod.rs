@@ -337,6 +337,8 @@ impl Protocol for PluginProtocol {
         self.queued_bytes
             + self.queue.capacity() * size_of::<Piece>()
             + self.marks.capacity() * size_of::<(u64, bool)>()
+            + self.gaps.capacity() * size_of::<(u64, EndReason)>()
             + self.sequencer.held_bytes()
+            + self.transparent.as_ref().map_or(0, Protocol::held_bytes)
     }
 }
