@@ -193,6 +193,10 @@ impl PluginRunner for Runner {
         }
     }
 
+    fn note_observation(&mut self, session: SessionId, summary: &[u8]) {
+        self.plan.shared.observed(session, summary);
+    }
+
     fn note_violation(&mut self, session: SessionId, what: &'static str) {
         self.plan.shared.violation(session, what);
     }

@@ -119,6 +119,11 @@ impl Shared {
         self.book(kind, message)
     }
 
+    /// Shows a plugin's summary of an exchange to whoever looks for it.
+    pub(crate) fn observed(&self, session: u64, summary: &[u8]) {
+        tracing::debug!(plugin = self.name, session, "{}", String::from_utf8_lossy(summary).escape_debug());
+    }
+
     /// Books and logs a session that broke the rules.
     pub(crate) fn violation(&self, session: u64, what: &str) {
         self.violations.fetch_add(1, Ordering::Relaxed);

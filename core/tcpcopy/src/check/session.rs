@@ -241,6 +241,7 @@ impl Session {
         const OUTSIDE: &str = "a span outside of its bytes";
         match output {
             Output::Forward(n) => self.decide(n as usize, Fate::Forwarded)?,
+            Output::Discard(0) => self.pass_gap(at),
             Output::Discard(n) => self.decide(n as usize, Fate::Discarded)?,
             Output::Send(span) => {
                 let sent = span.of(bytes).ok_or(OUTSIDE)?;
@@ -344,10 +345,16 @@ impl Session {
         if self.state != State::Live {
             return;
         }
-        match self.gap_at.take() {
-            Some(0) if self.request.take().is_some() => self.tell(at, What::Abandoned),
-            Some(1..) => self.end(at, What::Violation("bytes before missing ones that were not discarded")),
-            Some(0) | None => {}
+        self.pass_gap(at);
+        if self.gap_at.take().is_some() {
+            self.end(at, What::Violation("bytes before missing ones that were not discarded"));
+        }
+    }
+
+    /// Goes on behind missing bytes, if everything before them is decided.
+    fn pass_gap(&mut self, at: u64) {
+        if self.gap_at.take_if(|left| *left == 0).is_some() && self.request.take().is_some() {
+            self.tell(at, What::Abandoned);
         }
     }
 
