@@ -156,7 +156,8 @@ impl Prepared {
         {
             self.forget(oldest);
         }
-        let text: Option<Box<[u8]>> = (fate == Fate::Sent && self.kept + text.len() <= MAX_TEXT).then(|| text.into());
+        let text: Option<Box<[u8]>> =
+            (fate == Fate::Sent && self.kept + text.len() <= MAX_TEXT).then(|| text.into());
         self.kept += text.as_ref().map_or(0, |text| text.len());
         let id = self.count();
         let target = match fate {
@@ -382,7 +383,9 @@ impl Prepared {
             entry.long_data_lost |= entry.long_data;
             entry.cursor_lost |= entry.cursor;
             entry.cursor = false;
-            if matches!(entry.target, Target::Dropped | Target::Refused | Target::Gone) || self.awaited.contains(number) {
+            if matches!(entry.target, Target::Dropped | Target::Refused | Target::Gone)
+                || self.awaited.contains(number)
+            {
                 continue;
             }
             entry.types_at_target = TypesAtTarget::Due;

@@ -380,7 +380,9 @@ impl Iterator for Lexer<'_> {
                 _ if is_blank(byte) => self.at += 1,
                 0xA0 if self.mode.charset == Charset::Latin1 => self.at += 1,
                 b'#' => self.skip_line(),
-                b'-' if next == Some(b'-') && self.peek(2).is_none_or(|byte| byte <= b' ' || byte == 0x7F) => {
+                b'-' if next == Some(b'-')
+                    && self.peek(2).is_none_or(|byte| byte <= b' ' || byte == 0x7F) =>
+                {
                     self.skip_line();
                 }
                 b'/' if next == Some(b'*') => self.comment(),
@@ -406,7 +408,9 @@ impl Iterator for Lexer<'_> {
 /// What a name in quotes, or without, is called. `None`: it has to be read with more care than here, for its quotes are doubled.
 pub fn bare_name(name: &[u8]) -> Option<&[u8]> {
     match name {
-        [quote @ (b'`' | b'"'), inner @ .., last] if quote == last => (!inner.contains(quote)).then_some(inner),
+        [quote @ (b'`' | b'"'), inner @ .., last] if quote == last => {
+            (!inner.contains(quote)).then_some(inner)
+        }
         _ => Some(name),
     }
 }

@@ -72,9 +72,9 @@ impl Charset {
         } else if is(&["big5"]) {
             Self::Big5
         } else if is(&[
-            "armscii8", "cp1250", "cp1251", "cp1256", "cp1257", "cp850", "cp852", "cp866", "dec8", "geostd8", "greek",
-            "hebrew", "hp8", "keybcs2", "koi8r", "koi8u", "latin2", "latin5", "latin7", "macce", "macroman", "swe7",
-            "tis620",
+            "armscii8", "cp1250", "cp1251", "cp1256", "cp1257", "cp850", "cp852", "cp866", "dec8", "geostd8",
+            "greek", "hebrew", "hp8", "keybcs2", "koi8r", "koi8u", "latin2", "latin5", "latin7", "macce",
+            "macroman", "swe7", "tis620",
         ]) {
             Self::Single
         } else {
@@ -91,8 +91,28 @@ impl Charset {
             28 | 87 => Self::Gbk,
             248..=250 => Self::Gb18030,
             // ujis, ascii, euckr, gb2312, utf8mb3, utf8mb4, binary, eucjpms; MariaDB's UCA 14 collations.
-            11 | 12 | 19 | 24 | 33 | 45 | 46 | 63 | 65 | 76 | 83 | 85 | 86 | 91 | 97 | 98 | 192..=215 | 223..=247
-            | 255..=323 | 576..=578 | 608..=610 | 2048..=2303 => Self::Wide,
+            11
+            | 12
+            | 19
+            | 24
+            | 33
+            | 45
+            | 46
+            | 63
+            | 65
+            | 76
+            | 83
+            | 85
+            | 86
+            | 91
+            | 97
+            | 98
+            | 192..=215
+            | 223..=247
+            | 255..=323
+            | 576..=578
+            | 608..=610
+            | 2048..=2303 => Self::Wide,
             0 | 35 | 54..=56 | 60..=62 | 90 | 101..=191 | 216..=222 | 251..=254 | 324.. => Self::Unknown,
             _ => Self::Single,
         }
@@ -175,9 +195,23 @@ mod tests {
     #[test]
     fn collations_and_names_agree() {
         for (id, name) in [
-            (8, "latin1"), (45, "utf8mb4"), (255, "UTF8MB4"), (33, "utf8"), (63, "binary"), (28, "gbk"), (87, "gbk"),
-            (13, "sjis"), (95, "cp932"), (1, "big5"), (248, "gb18030"), (51, "cp1251"), (7, "koi8r"), (35, "ucs2"),
-            (24, "gb2312"), (12, "ujis"), (97, "eucjpms"),
+            (8, "latin1"),
+            (45, "utf8mb4"),
+            (255, "UTF8MB4"),
+            (33, "utf8"),
+            (63, "binary"),
+            (28, "gbk"),
+            (87, "gbk"),
+            (13, "sjis"),
+            (95, "cp932"),
+            (1, "big5"),
+            (248, "gb18030"),
+            (51, "cp1251"),
+            (7, "koi8r"),
+            (35, "ucs2"),
+            (24, "gb2312"),
+            (12, "ujis"),
+            (97, "eucjpms"),
         ] {
             assert_eq!(Charset::of_collation(id), Charset::named(name.as_bytes()), "{name}");
         }

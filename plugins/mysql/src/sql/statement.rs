@@ -181,7 +181,8 @@ impl<'a, W: Watch> Iterator for Statements<'a, W> {
                 && seen.may_call()
             {
                 let dotted = last[1].is_some_and(|lexeme| lexeme.token == Token::Mark(b'.'));
-                let database = last[0].filter(|lexeme| dotted && lexeme.is_name()).map(|lexeme| lexeme.of(self.text));
+                let database =
+                    last[0].filter(|lexeme| dotted && lexeme.is_name()).map(|lexeme| lexeme.of(self.text));
                 let effect = self.call(database, name.of(self.text));
                 seen.calls = seen.calls.max(effect);
             } else if lexeme.token == Token::Mark(b'.')

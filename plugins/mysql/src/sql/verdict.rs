@@ -140,7 +140,9 @@ impl Seen {
         match word {
             Word::Update | Word::Share if self.last == Word::For => self.flags |= flag::LOCKS,
             Word::Lock => self.flags |= flag::LOCKS,
-            Word::For if self.last == Word::Value && self.before_last == Word::Next => self.flags |= flag::SEQUENCE,
+            Word::For if self.last == Word::Value && self.before_last == Word::Next => {
+                self.flags |= flag::SEQUENCE
+            }
             Word::Update
             | Word::Delete
             | Word::Drop
@@ -181,11 +183,14 @@ impl Seen {
     fn begin_item(&mut self, lexeme: Lexeme, word: Word, text: &[u8]) {
         self.item = false;
         let bytes = lexeme.of(text);
-        let first = bytes.strip_prefix(b"@@").unwrap_or(bytes).split(|&byte| byte == b'.').next().unwrap_or_default();
+        let first =
+            bytes.strip_prefix(b"@@").unwrap_or(bytes).split(|&byte| byte == b'.').next().unwrap_or_default();
         let first = first.strip_prefix(b"`").unwrap_or(first);
         let first = first.strip_suffix(b"`").unwrap_or(first);
         let is_scope = lexeme.token != Token::Variable
-            && ["GLOBAL", "PERSIST", "PERSIST_ONLY"].iter().any(|scope| first.eq_ignore_ascii_case(scope.as_bytes()));
+            && ["GLOBAL", "PERSIST", "PERSIST_ONLY"]
+                .iter()
+                .any(|scope| first.eq_ignore_ascii_case(scope.as_bytes()));
         if is_scope || matches!(word, Word::Global | Word::Persist | Word::PersistOnly) {
             self.flags |= flag::GLOBAL;
         }
@@ -261,7 +266,9 @@ pub(crate) fn kind(seen: &Seen, text: &[u8]) -> Kind {
         Word::Lock => Kind::Lock,
         Word::Unlock => Kind::Unlock,
         Word::Show => Kind::Show,
-        Word::Analyze if !seen.is_one_of(1, text, &["TABLE", "TABLES", "LOCAL", "NO_WRITE_TO_BINLOG"]) => Kind::Explain,
+        Word::Analyze if !seen.is_one_of(1, text, &["TABLE", "TABLES", "LOCAL", "NO_WRITE_TO_BINLOG"]) => {
+            Kind::Explain
+        }
         Word::Explain | Word::Describe | Word::Desc | Word::Help => Kind::Explain,
         Word::Prepare => Kind::Prepare,
         Word::Execute => Kind::Execute,
@@ -279,24 +286,35 @@ pub(crate) fn kind(seen: &Seen, text: &[u8]) -> Kind {
         | Word::Uninstall
         | Word::Backup
         | Word::Load => Kind::Admin,
-        Word::Reset if seen.is_one_of(1, text, &["MASTER", "SLAVE", "REPLICA", "BINARY"]) => Kind::Replication,
+        Word::Reset if seen.is_one_of(1, text, &["MASTER", "SLAVE", "REPLICA", "BINARY"]) => {
+            Kind::Replication
+        }
         Word::Flush | Word::Reset => Kind::Flush,
         Word::Grant | Word::Revoke => Kind::Grant,
         Word::Kill => Kind::Kill,
         Word::Shutdown | Word::Restart | Word::Clone => Kind::Shutdown,
         Word::Start | Word::Stop | Word::Change | Word::Purge | Word::Binlog => Kind::Replication,
-        Word::Begin | Word::If | Word::While | Word::Loop | Word::Repeat | Word::Case | Word::Declare | Word::For => {
-            Kind::Compound
-        }
+        Word::Begin
+        | Word::If
+        | Word::While
+        | Word::Loop
+        | Word::Repeat
+        | Word::Case
+        | Word::Declare
+        | Word::For => Kind::Compound,
         _ => match seen.head[0].token {
             Token::Mark(b'(') => {
-                let first = seen.head[..seen.tokens.min(HEAD)].iter().position(|lexeme| lexeme.token != Token::Mark(b'('));
+                let first = seen.head[..seen.tokens.min(HEAD)]
+                    .iter()
+                    .position(|lexeme| lexeme.token != Token::Mark(b'('));
                 match first.map(|index| seen.words[index]) {
                     Some(Word::Select | Word::Values | Word::Table | Word::With) => Kind::Select,
                     _ => Kind::Other,
                 }
             }
-            Token::Word | Token::Quoted if seen.tokens > 1 && seen.head[1].token == Token::Mark(b':') => Kind::Compound,
+            Token::Word | Token::Quoted if seen.tokens > 1 && seen.head[1].token == Token::Mark(b':') => {
+                Kind::Compound
+            }
             _ => Kind::Other,
         },
     }

@@ -4,8 +4,7 @@ macro_rules! words {
     ($($word:ident $text:literal),* $(,)?) => {
         /// A keyword that matters to what a statement is.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-        #[allow(missing_docs)]
-        pub enum Word {
+        pub(crate) enum Word {
             /// None of them.
             #[default]
             No,
@@ -16,7 +15,7 @@ macro_rules! words {
 
         impl Word {
             /// The keyword that a word is, in any case.
-            pub fn of(word: &[u8]) -> Self {
+            pub(crate) fn of(word: &[u8]) -> Self {
                 let mut upper = [0; LONGEST];
                 let Some(upper) = upper.get_mut(..word.len()) else { return Self::No };
                 upper.copy_from_slice(word);
