@@ -141,7 +141,9 @@ impl Rewrite {
         for statement in Statements::of(text, mode) {
             let named = match statement.kind {
                 Kind::Use => statement.lexeme(1),
-                Kind::Ddl | Kind::Show if self.qualified == Qualified::Mapped => named_database(&statement, text, mode),
+                Kind::Ddl | Kind::Show if self.qualified == Qualified::Mapped => {
+                    named_database(&statement, text, mode)
+                }
                 _ => None,
             };
             edits.extend(named.filter(Lexeme::is_name).and_then(|lexeme| self.edit(lexeme, text)));
@@ -200,10 +202,13 @@ fn named_database(statement: &Statement<'_>, text: &[u8], mode: Mode) -> Option<
     } else {
         return None;
     };
-    let mut lexer = Lexer::new(&text[..statement.span.end], mode).skip_while(|lexeme| lexeme.start < statement.span.start);
+    let mut lexer = Lexer::new(&text[..statement.span.end], mode)
+        .skip_while(|lexeme| lexeme.start < statement.span.start);
     while let Some(lexeme) = lexer.next() {
         let word = lexeme.of(text);
-        if lexeme.token == Token::Word && (word.eq_ignore_ascii_case(b"FROM") || word.eq_ignore_ascii_case(b"IN")) {
+        if lexeme.token == Token::Word
+            && (word.eq_ignore_ascii_case(b"FROM") || word.eq_ignore_ascii_case(b"IN"))
+        {
             if skip == 0 {
                 return lexer.next();
             }
@@ -222,7 +227,9 @@ fn comment(text: &str) -> Result<Vec<u8>, String> {
         return Err("comment: a server would read this beginning as more than a comment".to_owned());
     }
     if !text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
-        return Err("comment: ASCII only, for it has to be read in each character set; and one line".to_owned());
+        return Err(
+            "comment: ASCII only, for it has to be read in each character set; and one line".to_owned()
+        );
     }
     Ok(format!("/* {text} */ ").into_bytes())
 }

@@ -62,7 +62,9 @@ impl fmt::Display for Rule {
             Self::ReadOnly(kind, effect) => {
                 let why = match (kind, effect) {
                     (Kind::Execute, Effect::Unsure) => " of a text that is not known",
-                    (Kind::Select | Kind::Set | Kind::Do | Kind::Show | Kind::Explain, Effect::Writes) => " that writes",
+                    (Kind::Select | Kind::Set | Kind::Do | Kind::Show | Kind::Explain, Effect::Writes) => {
+                        " that writes"
+                    }
                     (Kind::Lock | Kind::Handler, Effect::Locks) => "",
                     (_, Effect::Locks) => " that locks",
                     (_, Effect::Unsure) => " of unknown effect",
@@ -196,7 +198,8 @@ impl Rules {
         if self.plain && !text.contains(&b';') {
             // Nothing but the kind matters, which the beginning shows.
             let kind = Statements::quick(text, mode);
-            if kind.is_none_or(|kind| !kind.is_dangerous() && !matches!(kind, Kind::Prepare | Kind::Execute)) {
+            if kind.is_none_or(|kind| !kind.is_dangerous() && !matches!(kind, Kind::Prepare | Kind::Execute))
+            {
                 return Choice::Keep;
             }
         }
@@ -318,7 +321,9 @@ impl Rules {
             _ => {
                 let judged = match statement.prepared_text(mode) {
                     // The servers prepare no PREPARE, so that this does not go deeper.
-                    Some(text) if Statements::quick(&text, mode).is_some_and(is_preparing) => Ok(Effect::Unsure),
+                    Some(text) if Statements::quick(&text, mode).is_some_and(is_preparing) => {
+                        Ok(Effect::Unsure)
+                    }
                     Some(text) => match self.statement(database, &text, mode, &mut Named::default()) {
                         Choice::Keep => Ok(Effect::Session),
                         Choice::Drop(rule) => Err(rule),

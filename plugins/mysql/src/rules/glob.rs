@@ -55,7 +55,11 @@ mod tests {
             ("*ab*ab", "ab", false),
             ("A", "a", false),
         ] {
-            assert_eq!(matches(pattern.as_bytes(), name.as_bytes(), Case::Matters), expected, "{pattern} {name}");
+            assert_eq!(
+                matches(pattern.as_bytes(), name.as_bytes(), Case::Matters),
+                expected,
+                "{pattern} {name}"
+            );
         }
         assert!(matches(b"Sys.*", b"sYs.x", Case::Ignored));
         assert!(!matches(&b"*a".repeat(50), &[b'b'; 10_000], Case::Matters));

@@ -128,7 +128,11 @@ pub(super) fn list() -> Vec<PluginOption> {
     ]
 }
 
-fn parsed<T>(settings: &Settings, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
+fn parsed<T>(
+    settings: &Settings,
+    name: &str,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<Vec<T>, String> {
     let read = settings.texts(name).iter().map(|text| parse(text));
     read.collect::<Result<_, _>>().map_err(|error| format!("{name}: {error}"))
 }
@@ -137,7 +141,9 @@ impl Options {
     /// What the settings say; else what is wrong with one of them.
     pub(super) fn read(settings: &Settings) -> Result<Self, String> {
         let globs = |name: &str| Globs::of(settings.texts(name));
-        let regex = |text: &str| Regex::new(text).map_err(|error| format!("{text:?} is no regular expression: {error}"));
+        let regex = |text: &str| {
+            Regex::new(text).map_err(|error| format!("{text:?} is no regular expression: {error}"))
+        };
         let dangerous = |text: &str| {
             let kind = Kind::named(text.trim()).filter(|kind| kind.is_dangerous());
             kind.ok_or_else(|| format!("{text:?} is not dangerous; there are kill, shutdown and replication"))
@@ -148,7 +154,9 @@ impl Options {
                 "ansi-quotes" | "ansi" => initial.quotes = DoubleQuotes::Name,
                 "no-backslash-escapes" => initial.backslashes = Backslashes::Plain,
                 _ => {
-                    return Err(format!("sql-mode: {mode:?} is neither ansi-quotes nor no-backslash-escapes"));
+                    return Err(format!(
+                        "sql-mode: {mode:?} is neither ansi-quotes nor no-backslash-escapes"
+                    ));
                 }
             }
         }

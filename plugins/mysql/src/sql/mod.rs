@@ -17,3 +17,12 @@ pub use kind::{Effect, Kind};
 pub use lex::{Doubt, Lexeme, Lexer, Token, bare_name, name, unquoted};
 pub use mode::{Backslashes, Charset, DoubleQuotes, Extent, Mode, Server};
 pub use statement::{HEAD, Statement, Statements, Unwatched, Watch, prepared_in_sql};
+
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! What tests make texts from.
+    pub(crate) use super::lex::tests::{any_mode, any_text};
+}

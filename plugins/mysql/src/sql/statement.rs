@@ -142,8 +142,7 @@ impl<'a> Statements<'a> {
                 }
                 continue;
             }
-            let done = seen.quick(lexeme, text);
-            if done || seen.tokens == HEAD {
+            if seen.quick(lexeme, text) {
                 break;
             }
         }
@@ -251,7 +250,8 @@ pub fn prepared_in_sql(text: &[u8], mode: Mode) -> u32 {
         return 0;
     }
     let prepares = |statement: &Statement<'_>| {
-        statement.kind == Kind::Prepare || statement.kind == Kind::Execute && statement.is_word(1, "IMMEDIATE")
+        statement.kind == Kind::Prepare
+            || statement.kind == Kind::Execute && statement.is_word(1, "IMMEDIATE")
     };
     Statements::of(text, mode).filter(prepares).fold(0, |sum, _| sum + 1)
 }
