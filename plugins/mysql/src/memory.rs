@@ -54,12 +54,28 @@ impl Lost {
     }
 }
 
+/// Who refused something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refused {
+    /// The target, and the online server too.
+    ByBoth,
+    /// The target, and the online server did not, or was not heard.
+    ByTarget,
+}
+
 /// What has to be taken back when the target refuses what [`Memory::ran`] or [`Memory::set_database`] was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Undo {
     database: Option<Option<Box<[u8]>>>,
     /// Numbers of the statements remembered.
     remembered: std::ops::Range<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+enum Place {
+    #[default]
+    Same,
+    Astray,
 }
 
 #[derive(Debug)]
@@ -79,6 +95,7 @@ pub struct Memory {
     mode: Mode,
     login_charset: Charset,
     database: Option<Box<[u8]>>,
+    place: Place,
     remembered: Vec<Remembered>,
     bytes: usize,
     next: u64,
@@ -115,9 +132,16 @@ impl Memory {
         self.database.as_deref()
     }
 
+    /// Whether the target is in another database than the online server, for it refused the one that the client chose: what is sent
+    /// now would run on the wrong tables. Ends when a database is chosen.
+    pub fn is_astray(&self) -> bool {
+        self.place == Place::Astray
+    }
+
     /// The client chooses a database: by logging in, `COM_INIT_DB`, or `USE`. An empty name is none.
     pub fn set_database(&mut self, name: &[u8]) -> Option<Undo> {
-        if self.database.as_deref().unwrap_or_default() == name {
+        let was_astray = std::mem::take(&mut self.place) == Place::Astray;
+        if !was_astray && self.database.as_deref().unwrap_or_default() == name {
             return None;
         }
         let before = self.database.take();
@@ -259,9 +283,12 @@ impl Memory {
     }
 
     /// The target answered with an error to what was told.
-    pub fn failed(&mut self, undo: Undo) {
+    pub fn failed(&mut self, undo: Undo, refused: Refused) {
         if let Some(database) = undo.database {
             self.database = database;
+            if refused == Refused::ByTarget {
+                self.place = Place::Astray;
+            }
         }
         self.forget(|remembered| undo.remembered.contains(&remembered.number));
     }
@@ -295,6 +322,7 @@ impl Memory {
             self.set_collation(collation);
         }
         self.reset();
+        self.place = Place::Same;
         self.database = (!database.is_empty()).then(|| database.into());
     }
 
@@ -302,8 +330,13 @@ impl Memory {
     pub fn reset(&mut self) {
         let charset = self.login_charset;
         let database = self.database.take();
-        let next = self.next;
-        *self = Self { login_charset: charset, database, next, ..Self::new(self.initial) };
+        *self = Self {
+            login_charset: charset,
+            database,
+            place: self.place,
+            next: self.next,
+            ..Self::new(self.initial)
+        };
         self.mode.charset = charset;
     }
 

@@ -36,8 +36,6 @@ pub(super) enum Scope {
     Session,
     /// For all.
     Global,
-    /// For the next transaction or statement.
-    Next,
 }
 
 /// One assignment.

@@ -85,7 +85,8 @@ fn the_database_is_the_last_one_chosen() {
     assert_eq!(memory.database(), Some(&b"b`c"[..]));
     let undo = memory.ran(b"USE d; SET @a = 1").expect("it changes the session");
     assert_eq!(memory.database(), Some(&b"d"[..]));
-    memory.failed(undo);
+    memory.failed(undo, Refused::ByBoth);
+    assert!(!memory.is_astray());
     assert_eq!(memory.database(), Some(&b"b`c"[..]));
     assert!(memory.restore().is_empty());
     memory.reset();
@@ -93,6 +94,20 @@ fn the_database_is_the_last_one_chosen() {
     memory.changed_user(b"", None);
     assert_eq!(memory.database(), None);
     assert_eq!(memory.set_database(b""), None);
+}
+
+#[test]
+fn a_session_is_astray_while_the_target_lacks_its_database() {
+    let mut memory = after(&["USE a"]);
+    let undo = memory.ran(b"USE b").expect("it changes the session");
+    memory.failed(undo, Refused::ByTarget);
+    assert_eq!((memory.database(), memory.is_astray()), (Some(&b"a"[..]), true));
+    memory.ran(b"SET @a = 1");
+    memory.reset();
+    assert!(memory.is_astray());
+    // Back in the database that the target never left: still something to take back if that fails too.
+    assert!(memory.ran(b"USE a").is_some());
+    assert!(!memory.is_astray());
 }
 
 #[test]

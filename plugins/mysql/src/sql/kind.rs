@@ -106,6 +106,26 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// Whether it concerns the session only, so that what is chosen to be sent can't do without it.
+    pub const fn concerns_session(self) -> bool {
+        matches!(
+            self,
+            Self::Use
+                | Self::Set
+                | Self::Begin
+                | Self::Commit
+                | Self::Rollback
+                | Self::Savepoint
+                | Self::Unlock
+                | Self::Prepare
+                | Self::Execute
+                | Self::Deallocate
+                | Self::Diagnostics
+        )
+    }
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())

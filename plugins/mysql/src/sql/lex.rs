@@ -468,4 +468,4 @@ pub fn unquoted(text: &[u8], mode: Mode) -> Vec<u8> {
 
 #[cfg(test)]
 #[path = "lex_tests.rs"]
-mod tests;
+pub(crate) mod tests;

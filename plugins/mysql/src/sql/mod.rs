@@ -16,4 +16,13 @@ pub use functions::effect as function_effect;
 pub use kind::{Effect, Kind};
 pub use lex::{Doubt, Lexeme, Lexer, Token, bare_name, name, unquoted};
 pub use mode::{Backslashes, Charset, DoubleQuotes, Extent, Mode, Server};
-pub use statement::{HEAD, Statement, Statements, Unwatched, Watch};
+pub use statement::{HEAD, Statement, Statements, Unwatched, Watch, prepared_in_sql};
+
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! What tests make texts from.
+    pub(crate) use super::lex::tests::{any_mode, any_text};
+}

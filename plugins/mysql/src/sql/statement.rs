@@ -5,7 +5,7 @@
 
 use super::functions;
 use super::kind::{Effect, Kind};
-use super::lex::{Doubt, Lexeme, Lexer, Token, bare_name};
+use super::lex::{Doubt, Lexeme, Lexer, Token, bare_name, name, unquoted};
 use super::mode::{Extent, Mode};
 use super::verdict::{self, Seen, flag};
 use super::word::Word;
@@ -85,6 +85,29 @@ impl<'a> Statement<'a> {
         self.flags & (flag::INTO_VARIABLE | flag::ASSIGNS) == flag::INTO_VARIABLE
     }
 
+    /// The text that a `PREPARE` or an `EXECUTE IMMEDIATE` holds as a single string; `None` when it is made from something else.
+    pub fn prepared_text(&self, mode: Mode) -> Option<Vec<u8>> {
+        let at = match self.kind {
+            Kind::Prepare if self.is_word(2, "FROM") => 3,
+            Kind::Execute if self.is_word(1, "IMMEDIATE") => 2,
+            _ => return None,
+        };
+        let ends = self.tokens == at + 1 || self.is_word(at + 1, "USING");
+        (ends && self.lexeme(at)?.token == Token::Text).then(|| unquoted(self.part(at), mode))
+    }
+
+    /// The name of the prepared statement that it makes, runs or removes: for `PREPARE`, `EXECUTE`, `DEALLOCATE`. In lower case.
+    pub fn prepared_name(&self) -> Option<Vec<u8>> {
+        let at = match self.kind {
+            Kind::Prepare => 1,
+            Kind::Execute if self.is_word(1, "IMMEDIATE") => return None,
+            Kind::Execute => 1,
+            Kind::Deallocate => 2,
+            _ => return None,
+        };
+        self.lexeme(at)?.is_name().then(|| name(self.part(at)).to_ascii_lowercase())
+    }
+
     /// Whether it is `CREATE TEMPORARY TABLE`.
     pub fn makes_temporary_table(&self) -> bool {
         self.kind == Kind::Ddl
@@ -119,8 +142,7 @@ impl<'a> Statements<'a> {
                 }
                 continue;
             }
-            let done = seen.quick(lexeme, text);
-            if done || seen.tokens == HEAD {
+            if seen.quick(lexeme, text) {
                 break;
             }
         }
@@ -218,4 +240,18 @@ impl<'a, W: Watch> Iterator for Statements<'a, W> {
             flags: seen.flags,
         })
     }
+}
+
+/// How many statements a text prepares in SQL: a server takes an id for each from those that it gives to prepared statements.
+pub fn prepared_in_sql(text: &[u8], mode: Mode) -> u32 {
+    if !text.contains(&b';')
+        && !Statements::quick(text, mode).is_some_and(|kind| matches!(kind, Kind::Prepare | Kind::Execute))
+    {
+        return 0;
+    }
+    let prepares = |statement: &Statement<'_>| {
+        statement.kind == Kind::Prepare
+            || statement.kind == Kind::Execute && statement.is_word(1, "IMMEDIATE")
+    };
+    Statements::of(text, mode).filter(prepares).fold(0, |sum, _| sum + 1)
 }

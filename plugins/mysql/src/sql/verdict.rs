@@ -156,7 +156,9 @@ impl Seen {
             | Word::Kill
             | Word::Purge => self.flags |= flag::NO_QUERY,
             Word::Procedure | Word::Function | Word::Trigger | Word::Event | Word::Package
-                if self.depth == 0 && matches!(self.words[0], Word::Create | Word::Alter) =>
+                if self.depth == 0
+                    && self.main == Word::No
+                    && matches!(self.words[0], Word::Create | Word::Alter) =>
             {
                 self.flags |= flag::PROGRAM;
             }
