@@ -80,6 +80,8 @@ pub(super) struct Client {
     file: Option<Fate>,
     /// The statement that was sent last may ask for a file.
     may_ask_for_file: bool,
+    /// What follows may belong to a COM_CHANGE_USER.
+    may_log_in: bool,
     /// The request under way was broken off with its connection.
     pub(super) interrupted: bool,
 }
@@ -98,6 +100,8 @@ enum Plan {
     /// It passes, with these changes, in their order.
     Change(Vec<Edit>, End),
     Drop(Cow<'static, str>),
+    /// It is left out, and nobody misses it.
+    Skip,
     Wait,
     /// It was dealt with, or the session is over.
     Done,
@@ -110,7 +114,14 @@ impl Client {
             Origin::Start => Phase::Hello,
             Origin::MidStream | Origin::Rejoined => Phase::Search,
         };
-        Self { phase, within: None, file: None, may_ask_for_file: false, interrupted: false }
+        Self {
+            phase,
+            within: None,
+            file: None,
+            may_ask_for_file: false,
+            may_log_in: false,
+            interrupted: false,
+        }
     }
 
     /// Whether part of a request was sent.
@@ -311,6 +322,7 @@ impl Session {
             return Walk::Wait;
         }
         self.client.may_ask_for_file = false;
+        self.client.may_log_in = false;
         if let Some(sequence) = self.target.file.take() {
             // The client was not asked for the file that the target wants: it gets an empty one.
             out.put(&Header { length: 0, sequence: sequence.wrapping_add(1) }.bytes());
@@ -341,6 +353,7 @@ impl Session {
                 shared.tally.dropped(self.user, &why, out.actions);
                 return self.stream(header, Fate::Skip, End::Silent, out);
             }
+            Plan::Skip => return self.stream(header, Fate::Skip, End::Silent, out),
             Plan::Wait | Plan::Done => return Walk::Wait,
         };
         if matches!(&end, End::Asked(asked) if asked.is_statement()) {
@@ -376,6 +389,14 @@ impl Session {
 
     /// A packet with another sequence number than that of a command.
     fn continuation(&mut self, header: Header, out: &mut Out<'_, '_>) -> Walk {
+        if self.client.file.is_none() && self.client.may_log_in {
+            // It is answered by the plugin, where the target asks for it at all.
+            if header.length <= MAX_LOGIN && out.rest().len() < HEADER + header.length {
+                return Walk::Wait;
+            }
+            let end = if self.target.is_changing() { End::GoesOn } else { End::Silent };
+            return self.stream(header, Fate::Skip, end, out);
+        }
         let fate = match self.client.file {
             Some(fate) => fate,
             None if !self.outstanding.is_empty() => return Walk::Wait,
@@ -453,7 +474,13 @@ impl Session {
             command::FETCH => self.statement(body, form, |session, id| session.prepared.fetch(id)),
             command::RESET => self.statement(body, form, |session, id| session.prepared.reset(id)),
             command::LONG_DATA => self.statement(body, form, |session, id| session.prepared.long_data(id)),
-            command::CLOSE => self.statement(body, form, |session, id| session.prepared.close(id)),
+            command::CLOSE => {
+                match self.statement(body, form, |session, id| session.prepared.close(id)) {
+                    // There is nothing to close.
+                    Plan::Drop(_) => Plan::Skip,
+                    plan => plan,
+                }
+            }
             command::CHANGE_USER if !whole => self.stop("a COM_CHANGE_USER is none", out),
             command::CHANGE_USER => self.change_user(shared, front, header, out),
             command::RESET_CONNECTION => {
@@ -670,6 +697,7 @@ impl Session {
             crate::packet::write(&mut packet, 0, &message);
             out.put(&packet);
             out.flush();
+            self.client.may_log_in = true;
         }
         Plan::Done
     }
