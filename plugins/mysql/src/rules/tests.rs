@@ -43,7 +43,8 @@ fn rules(settings: &[(&str, Value)]) -> Rules {
 }
 
 fn refused(settings: &[(&str, Value)]) -> String {
-    Harness::<Reader>::try_new(settings).err().expect("refused").to_string()
+    let Err(error) = Harness::<Reader>::try_new(settings) else { panic!("{settings:?} is taken") };
+    error.to_string()
 }
 
 fn mode() -> Mode {

@@ -229,7 +229,7 @@ impl Seen {
             | Word::Analyze
             | Word::Begin
             | Word::Rollback => self.tokens >= HEAD,
-            _ => true,
+            _ => self.tokens >= HEAD || kind(self, text) != Kind::Other,
         }
     }
 
