@@ -191,10 +191,14 @@ impl Memory {
                     | Kind::Begin
                     | Kind::Ddl
             );
-            let may_assign = matches!(kind, Kind::Select | Kind::Do)
-                && text.iter().any(|byte| matches!(byte, b'@' | b'('));
-            if !matters && !may_assign {
-                return None;
+            if !matters {
+                let asks = matches!(kind, Kind::Select | Kind::Do);
+                if asks && calls_get_lock(text) {
+                    self.lost.user_locks = 1;
+                }
+                if !asks || !text.contains(&b'@') {
+                    return None;
+                }
             }
         }
         let from = self.next;
