@@ -5,6 +5,7 @@
 //! which, is left to the session; an execution's packet is read in [`layout`].
 
 pub mod layout;
+mod placed;
 
 use layout::{Attributes, Layout};
 use std::collections::{BTreeMap, HashMap, VecDeque};
