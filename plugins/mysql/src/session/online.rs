@@ -91,6 +91,11 @@ impl Online {
         Self { stage: Stage::Loose, ..Self::new() }
     }
 
+    /// The client's login is what comes first of it.
+    pub(super) fn expect_login(&mut self) {
+        self.stage = Stage::Login;
+    }
+
     /// How many statements the client has prepared.
     pub(super) const fn prepares(&self) -> u64 {
         self.prepares
