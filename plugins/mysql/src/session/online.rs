@@ -105,6 +105,10 @@ impl Online {
     pub(super) fn compress(&mut self, algorithm: Algorithm) {
         // The server's OK, the last thing before, comes first.
         self.unpacker = Some(Unpacker::new(algorithm));
+        // What was read of the packets themselves is nothing.
+        self.client = Messages::default();
+        self.awaited.clear();
+        self.prepares = 0;
     }
 
     /// Bytes of the server are missing.
