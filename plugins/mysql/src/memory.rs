@@ -7,7 +7,8 @@
 mod assigned;
 
 use crate::sql::{
-    Backslashes, Charset, DoubleQuotes, Effect, Kind, Mode, Server, Statement, Statements, Token, name,
+    Backslashes, Charset, DoubleQuotes, Effect, Extent, Kind, Mode, Server, Statement, Statements, Token,
+    name,
 };
 use assigned::{Assigned, Key, Scope};
 
@@ -52,6 +53,15 @@ impl Lost {
             ("setting or variable", self.settings),
         ]
     }
+}
+
+/// Who refused something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refused {
+    /// The target, and the online server too.
+    ByBoth,
+    /// The target, and the online server did not, or was not heard.
+    ByTarget,
 }
 
 /// What has to be taken back when the target refuses what [`Memory::ran`] or [`Memory::set_database`] was told.
@@ -144,7 +154,7 @@ impl Memory {
     /// be set again.
     pub fn executed(&mut self, text: &[u8], parameters: u16) -> Option<Undo> {
         if parameters == 0 {
-            return self.ran(text);
+            return self.ran(text, Extent::Whole);
         }
         if Statements::quick(text, self.mode) == Some(Kind::Set) {
             self.forget_one();
@@ -156,17 +166,17 @@ impl Memory {
         self.lost.settings = self.lost.settings.saturating_add(1);
     }
 
-    /// The beginning of a text goes to the target, and the rest, too long to be looked at, after it. What that sets, if anything, is
-    /// too long to be remembered.
-    pub fn began(&mut self, text: &[u8]) {
-        if Statements::quick(text, self.mode.beginning()) == Some(Kind::Set) {
-            self.forget_one();
+    /// A text, or its beginning, goes to the target. What is to be taken back if it answers with an error; `None`, for most texts:
+    /// nothing.
+    pub fn ran(&mut self, text: &[u8], extent: Extent) -> Option<Undo> {
+        let mode = Mode { extent, ..self.mode };
+        if extent == Extent::Beginning {
+            // Nothing short is as long as this. What it sets, if anything, is too long to be remembered.
+            if Statements::quick(text, mode) == Some(Kind::Set) {
+                self.forget_one();
+            }
+            return None;
         }
-    }
-
-    /// A text goes to the target. What is to be taken back if it answers with an error; `None`, for most texts: nothing.
-    pub fn ran(&mut self, text: &[u8]) -> Option<Undo> {
-        let mode = self.mode;
         if !text.contains(&b';') {
             // Most texts change nothing here, which their beginning shows.
             let kind = Statements::quick(text, mode)?;
@@ -301,18 +311,13 @@ impl Memory {
         self.bytes = self.remembered.iter().map(|remembered| remembered.text.len()).sum();
     }
 
-    /// The target answered with an error to what was told, and the online server did not: see [`Memory::is_astray`].
-    pub fn failed_at_target(&mut self, undo: Undo) {
-        if undo.database.is_some() {
-            self.place = Place::Astray;
-        }
-        self.failed(undo);
-    }
-
     /// The target answered with an error to what was told.
-    pub fn failed(&mut self, undo: Undo) {
+    pub fn failed(&mut self, undo: Undo, refused: Refused) {
         if let Some(database) = undo.database {
             self.database = database;
+            if refused == Refused::ByTarget {
+                self.place = Place::Astray;
+            }
         }
         self.forget(|remembered| undo.remembered.contains(&remembered.number));
     }
