@@ -161,7 +161,7 @@ impl Session {
         if self.unpacker.is_none() {
             self.watch(bytes);
         }
-        while self.unpacker.is_none() && !rest.is_empty() && !self.over {
+        while self.unpacker.is_none() && !self.over {
             let mut packer = self.target.packer.take();
             let mut out = Out::captured(actions, rest, packer.as_mut());
             self.walk(shared, &mut out);
@@ -169,12 +169,15 @@ impl Session {
             self.target.packer = packer.or(self.target.packer.take());
             rest = &rest[taken..];
             self.watched = self.watched.saturating_sub(taken);
-            if taken == 0 || self.unpacker.is_none() {
+            if self.unpacker.is_none() && !self.release(shared, actions) && !self.target.resumes {
                 break;
             }
         }
         if self.unpacker.is_some() && !self.over {
             self.on_packed(shared, rest, actions);
+            if self.target.resumes {
+                self.release(shared, actions);
+            }
         }
     }
 
@@ -212,7 +215,8 @@ impl Session {
     fn resume(&mut self, shared: &mut Shared, actions: &mut Actions<'_>) {
         if self.unpacker.is_some() {
             self.walk_unpacked(shared, actions);
-        } else {
+        } else if actions.undecided() > 0 {
+            self.target.resumes = true;
             actions.resume();
         }
     }
