@@ -10,6 +10,7 @@ use super::search::{self, Found};
 use super::{Event, Session};
 use crate::compression::{Algorithm, Unpacker};
 use crate::login::identity::Hello;
+use crate::memory::Undo;
 use crate::packet::{HEADER, Header};
 use crate::results::Form;
 use crate::shared::Shared;
@@ -302,6 +303,10 @@ impl Session {
             return self.continuation(header, out);
         }
         if !self.target.is_ready() || (self.client.may_ask_for_file && !self.outstanding.is_empty()) {
+            return Walk::Wait;
+        }
+        // Where the next one would run is not known before the target has agreed to a database.
+        if self.outstanding.iter().any(|asked| asked.undo.as_ref().is_some_and(Undo::is_about_database)) {
             return Walk::Wait;
         }
         self.client.may_ask_for_file = false;
