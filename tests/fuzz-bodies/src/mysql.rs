@@ -1,6 +1,6 @@
 //! The MySQL plugin under any bytes of a client, of a target and of an online server.
 
-use plugin_sdk::testing::{Harness, Split, Transcript, replay};
+use plugin_sdk::testing::{Decision, Harness, Record, Split, Transcript, replay};
 use plugin_sdk::{Loss, Origin, Value};
 use tcpcopy_mysql::Mysql;
 
@@ -44,7 +44,7 @@ pub fn mysql(data: &[u8]) {
     }
     let whole = replay::<Mysql>(&settings, &transcript, Split::Whole);
     let split = replay::<Mysql>(&settings, &transcript, Split::Random(u64::from(seed)));
-    assert_eq!(whole, split, "the pieces matter");
+    assert_eq!(comparable(whole), comparable(split), "the pieces matter");
 
     // A gap anywhere ends in a search or in giving up, and never in a panic.
     let mut harness = Harness::<Mysql>::new(&settings);
@@ -59,4 +59,12 @@ pub fn mysql(data: &[u8]) {
         harness.gap(session);
         harness.request(session, behind);
     }
+}
+
+/// A record without what was left out just before the session was given up: how much of wrong bytes had come by then.
+fn comparable(mut record: Record) -> Record {
+    if let [.., Decision::Discard(_), Decision::GiveUp(_)] = record.decisions.as_slice() {
+        record.decisions.remove(record.decisions.len() - 2);
+    }
+    record
 }

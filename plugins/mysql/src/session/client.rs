@@ -379,11 +379,10 @@ impl Session {
     fn continuation(&mut self, header: Header, out: &mut Out<'_, '_>) -> Walk {
         if self.client.file.is_none() && self.client.may_log_in {
             // It is answered by the plugin, where the target asks for it at all.
-            if header.length <= MAX_LOGIN && out.rest().len() < HEADER + header.length {
+            if self.target.is_changing() {
                 return Walk::Wait;
             }
-            let end = if self.target.is_changing() { End::GoesOn } else { End::Silent };
-            return self.stream(header, Fate::Skip, end, out);
+            return self.stream(header, Fate::Skip, End::Silent, out);
         }
         let fate = match self.client.file {
             Some(fate) => fate,
