@@ -208,7 +208,7 @@ impl Session {
             State::Login(login) => self.on_login(shared, login, message, actions),
             State::Restoring(mut restore) => {
                 if self.on_restored(shared, &mut restore, message, actions) {
-                    self.ready(shared, actions);
+                    self.ready(actions);
                 } else {
                     self.target.state = State::Restoring(restore);
                 }
@@ -338,17 +338,17 @@ impl Session {
         }
         let mut restore = self.restore(shared);
         if self.restore_next(&mut restore, actions).is_none() {
-            return self.ready(shared, actions);
+            return self.ready(actions);
         }
         self.target.state = State::Restoring(Box::new(restore));
     }
 
-    fn ready(&mut self, shared: &mut Shared, actions: &mut Actions<'_>) {
+    fn ready(&mut self, actions: &mut Actions<'_>) {
         self.target.state = State::Ready;
         self.connections = self.connections.saturating_add(1);
         actions.clear_timer();
         actions.ready();
-        self.resume(shared, actions);
+        self.resume(actions);
     }
 
     /// A COM_CHANGE_USER was sent. Gives its message.
@@ -396,7 +396,7 @@ impl Session {
                 self.target.state = State::Ready;
                 actions.end_request(Reply::Expected);
                 actions.reply_complete();
-                self.resume(shared, actions);
+                self.resume(actions);
             }
             Err(failure) => self.failed(shared, failure, actions),
         }
@@ -417,7 +417,7 @@ impl Session {
                 }
                 self.answered(shared, asked, answer.outcome, actions);
                 actions.reply_complete();
-                self.resume(shared, actions);
+                self.resume(actions);
             }
             Err(error) => {
                 actions.log(Level::Warn, &format!("the target's answer can't be read: {error}"));
