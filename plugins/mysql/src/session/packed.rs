@@ -69,13 +69,14 @@ impl Packed {
         while !new.is_empty() {
             let (piece, rest) = new.split_at(self.unpacker.until_boundary(new.len()));
             let before = self.plain.len();
+            let was_within = self.unpacker.is_within();
             let plain = &mut self.plain;
             self.unpacker.feed(piece, |bytes, _| {
                 each(bytes);
                 plain.extend_from_slice(bytes);
             })?;
             self.pieces.add(piece.len(), self.plain.len() - before);
-            if !self.unpacker.is_within() {
+            if was_within && !self.unpacker.is_within() {
                 self.pieces.end_packet();
             }
             self.fed += piece.len();
