@@ -77,6 +77,8 @@ pub struct Session {
     wanted: HashMap<Slot, u32>,
     /// Connections that were ready.
     connections: u32,
+    /// Logins that were refused for the moment, since.
+    retries: u8,
 }
 
 impl Session {
@@ -107,6 +109,7 @@ impl Session {
             homes: Homes::default(),
             wanted: HashMap::new(),
             connections: 0,
+            retries: 0,
         };
         if joined && let Some(user) = shared.options.joined_user(opening.client.ip()) {
             let user = user.to_vec();
@@ -370,14 +373,14 @@ impl Session {
         self.online.client(bytes);
     }
 
-    /// The client has closed.
-    pub fn on_close(&mut self) {}
-
-    /// A login took too long.
+    /// A login took too long, or is to be tried again.
     pub fn on_timer(&mut self, actions: &mut Actions<'_>) {
-        if !self.target.is_ready() {
+        if self.over {
+        } else if self.target.is_awaited() {
             actions.log(Level::Warn, "a login at the target was not complete in time");
             self.give_up("the target did not complete a login in time", actions);
+        } else if self.retries > 0 && !self.target.is_ready() {
+            actions.reconnect();
         }
     }
 }
