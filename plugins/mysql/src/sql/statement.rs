@@ -5,9 +5,11 @@
 
 use super::functions;
 use super::kind::{Effect, Kind};
-use super::lex::{Doubt, Lexeme, Lexer, Token, bare_name, name, unquoted};
+use super::lex::{Doubt, Lexeme, Lexer, Token};
 use super::mode::{Extent, Mode};
-use super::verdict::{self, Seen, flag};
+use super::quoted::{bare_name, name, unquoted};
+use super::seen::{Seen, flag};
+use super::verdict;
 use super::word::Word;
 use std::ops::Range;
 
