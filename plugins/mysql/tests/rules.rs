@@ -63,6 +63,13 @@ impl Play {
         self
     }
 
+    /// These queries reach the target.
+    #[track_caller]
+    fn ends_with(mut self, queries: &[&str]) -> Record {
+        self.expected.extend(queries.iter().map(|text| query(text)));
+        self.ends(&[])
+    }
+
     #[track_caller]
     fn ends(self, options: &[(&'static str, Value)]) -> Record {
         let mut settings = password("secret").to_vec();
@@ -409,6 +416,49 @@ fn nothing_runs_in_a_database_that_the_target_does_not_have() {
         .ends(&[]);
     let why = "want of their database at the target";
     assert_dropped(&record, &[(why, 2)]);
+}
+
+#[test]
+fn what_was_sent_behind_a_choice_of_database_waits_for_it() {
+    let record = Play::new()
+        .sends(query("USE only_online"), query("USE only_online"))
+        .drops(query("DELETE FROM t"))
+        .with(|transcript| transcript.response(error(1, 1049, "Unknown database 'only_online'")))
+        .sends(command(INIT_DB, "shop"), command(INIT_DB, "shop"))
+        .sends(query("DELETE FROM t"), query("DELETE FROM t"))
+        .with(|transcript| transcript.response(ok(1)).response(ok(1)))
+        .ends(&[]);
+    assert_dropped(&record, &[("want of their database at the target", 1)]);
+}
+
+/// An OK that says which database the session is in now.
+fn ok_tracking(name: &str) -> Vec<u8> {
+    let mut payload = vec![0, 0, 0, 2, 0x40, 0, 0, 0];
+    let length = name.len() as u8;
+    payload.extend_from_slice(&[length + 3, 1, length + 1, length]);
+    payload.extend_from_slice(name.as_bytes());
+    packet(1, payload)
+}
+
+#[test]
+fn a_login_is_in_the_database_of_the_first_statement_that_waits() {
+    // The online server is ahead: the client has gone on to another database before the target greets.
+    let transcript = Transcript::new()
+        .reference(greeting_of(SERVER | SESSION_TRACK, NATIVE))
+        .request(hello_of(CLIENT | SESSION_TRACK, "app", Some("first")))
+        .reference(ok(2))
+        .request(query("DELETE FROM t"))
+        .reference(ok(1))
+        .request(query("USE second"))
+        .reference(ok_tracking("second"))
+        .connected()
+        .response(greeting_of(SERVER | SESSION_TRACK, NATIVE))
+        .response(ok(2));
+    let record = Play::from(transcript)
+        .with(|transcript| transcript.response(ok(1)).response(ok_tracking("second")))
+        .ends_with(&["DELETE FROM t", "USE second"]);
+    let login = prepared(&record);
+    assert!(login.contains("first\\x00") && !login.contains("second"), "{login}");
 }
 
 #[test]

@@ -229,7 +229,13 @@ impl Session {
                     }
                     None => {}
                 },
-                Told::Database(name) => self.enter(shared, &name),
+                // The session itself gets there with the client's own command: what was captured before that, and is not decided
+                // about yet, belongs in the database before.
+                Told::Database(name) => {
+                    if let Some(identity) = &self.identity {
+                        shared.learn_database(&identity.user, &name);
+                    }
+                }
             }
         }
     }
