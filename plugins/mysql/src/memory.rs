@@ -385,7 +385,22 @@ impl Memory {
     /// The statements to run on a new connection, in this order, once it is logged in and in [`Memory::database`]. Each is
     /// one statement. Some answer with an error, as they may have done before.
     pub fn restore(&self) -> Vec<Vec<u8>> {
-        self.remembered.iter().map(|remembered| remembered.text.to_vec()).collect()
+        self.restore_before(std::iter::empty())
+    }
+
+    /// The same, where commands follow that are sent again: what they set is left to them. `again` is what is to be taken back of
+    /// them, oldest first.
+    pub fn restore_before<'a>(&self, again: impl Iterator<Item = &'a Undo>) -> Vec<Vec<u8>> {
+        let again: Vec<_> = again.map(|undo| undo.remembered.clone()).collect();
+        let before =
+            self.remembered.iter().filter(|of| !again.iter().any(|range| range.contains(&of.number)));
+        before.map(|remembered| remembered.text.to_vec()).collect()
+    }
+
+    /// The database that such commands have to find the connection in.
+    pub fn database_before<'a>(&'a self, mut again: impl Iterator<Item = &'a Undo>) -> Option<&'a [u8]> {
+        let before = again.find_map(|undo| undo.database.as_ref());
+        before.map_or_else(|| self.database(), |before| before.as_deref())
     }
 }
 

@@ -462,6 +462,29 @@ fn a_login_is_in_the_database_of_the_first_statement_that_waits() {
 }
 
 #[test]
+fn what_is_sent_again_finds_the_database_that_it_was_sent_to() {
+    let transcript = Transcript::new()
+        .connected()
+        .response(greeting(NATIVE))
+        .request(hello_of(CLIENT, "app", Some("first")))
+        .response(ok(2));
+    let record = Play::from(transcript)
+        .sends(query("DELETE FROM t"), query("DELETE FROM t"))
+        .sends(query("SET @a = 1"), query("SET @a = 1"))
+        .sends(query("USE second"), query("USE second"))
+        .with(|transcript| {
+            let transcript = transcript.connection_lost(Loss { unanswered: 0, kept: 3, interrupted: false });
+            let transcript = transcript.connected().response(greeting(NATIVE)).response(ok(2));
+            transcript.response(ok(1)).response(ok(1)).response(ok(1))
+        })
+        .passes(query("SELECT 1"), ok(1))
+        .ends(&[]);
+    let logins = prepared(&record);
+    assert_eq!(logins.matches("first\\x00").count(), 2, "{logins}");
+    assert!(!logins.contains("second") && !logins.contains("SET"), "{logins}");
+}
+
+#[test]
 fn attributes_of_a_query_stay_before_the_changed_text() {
     let attributes = |text: &str| command(QUERY, [&[0, 1], text.as_bytes()].concat());
     let transcript = logged_in_with(CLIENT | QUERY_ATTRIBUTES, SERVER | QUERY_ATTRIBUTES);

@@ -269,6 +269,11 @@ impl Session {
         self.identity.as_ref().map(|identity| identity.user.as_slice()).unwrap_or_default()
     }
 
+    /// The database that a new connection begins in: the one that the requests which are sent again were decided for.
+    fn first_database(&self) -> Option<&[u8]> {
+        self.memory.database_before(self.outstanding.iter().filter_map(|asked| asked.undo.as_ref()))
+    }
+
     /// A PREPARE was decided about.
     fn note_prepare(&mut self, shared: &mut Shared, slot: Slot) {
         let number = self.prepares;
