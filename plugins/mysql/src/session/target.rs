@@ -235,6 +235,7 @@ impl Session {
 
     /// Logs in, if the target has greeted and it is known who does.
     pub(super) fn log_in(&mut self, shared: &mut Shared, actions: &mut Actions<'_>) {
+        self.settle_choice();
         let State::Greeted(greeting) = &self.target.state else { return };
         let Some(identity) = &self.identity else { return };
         if !greeting.capabilities.has(Flags::CLIENT_PROTOCOL_41) {
@@ -446,7 +447,12 @@ impl Session {
             Some(error) => shared.tally.error(self.user, error.code, &error.text, actions),
         }
         if let (Some(_), Some(undo)) = (&outcome.error, asked.undo) {
-            self.memory.failed(undo, Refused::ByTarget);
+            if undo.is_about_database() {
+                self.settle_choice();
+                self.choice = Some((asked.number, undo));
+            } else {
+                self.memory.failed(undo, Refused::ByTarget);
+            }
         }
         if let Some(status) = outcome.status {
             self.memory.status(status);
