@@ -289,6 +289,11 @@ impl Session {
         self.identity.as_ref().map(|identity| identity.user.as_slice()).unwrap_or_default()
     }
 
+    /// The database that a new connection begins in: the one that the requests which are sent again were decided for.
+    fn first_database(&self) -> Option<&[u8]> {
+        self.memory.database_before(self.outstanding.iter().filter_map(|asked| asked.undo.as_ref()))
+    }
+
     /// Takes back what a refused choice of a database had changed. By now the online server has said what it made of it, since the
     /// client goes on.
     fn settle_choice(&mut self) {

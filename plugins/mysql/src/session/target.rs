@@ -264,7 +264,7 @@ impl Session {
             return self.without_password(shared, actions);
         };
         let (Some(identity), State::Greeted(greeting)) = (&self.identity, &self.target.state) else { return };
-        let database = self.memory.database().map(|name| shared.options.rewrite.database(name));
+        let database = self.first_database().map(|name| shared.options.rewrite.database(name));
         let database = database.as_deref();
         let settled = identity.capabilities.settle(greeting.capabilities, database);
         let mut login = Login::new(credential, &greeting.plugin, &greeting.nonce);
