@@ -38,6 +38,9 @@ const MOST_TOLD: usize = 16_384;
 /// Commands refused by the online server that are remembered.
 const MOST_REFUSED: usize = 64;
 
+/// Commands without an answer that are remembered until a later one is answered.
+const MOST_SILENT: usize = 1024;
+
 /// A session.
 #[derive(Debug)]
 pub struct Session {
@@ -75,6 +78,10 @@ pub struct Session {
     homes: Homes,
     /// Ids that statements must get again, because requests on their way name them.
     wanted: HashMap<Slot, u32>,
+    /// Commands whose answers have come, or will not.
+    answers: u64,
+    /// Target's ids of statements in commands without an answer, with the number of answers by which they have surely arrived.
+    silent: VecDeque<(u64, u32)>,
     /// Connections that were ready.
     connections: u32,
     /// Logins that were refused for the moment, since.
@@ -108,6 +115,8 @@ impl Session {
             choice: None,
             homes: Homes::default(),
             wanted: HashMap::new(),
+            answers: 0,
+            silent: VecDeque::new(),
             connections: 0,
             retries: 0,
         };
@@ -303,6 +312,24 @@ impl Session {
         }
     }
 
+    /// A command about a statement was sent that is not answered.
+    fn note_silent(&mut self, id: u32) {
+        let arrived = self.answers + self.outstanding.len() as u64 + 1;
+        match self.silent.back_mut() {
+            Some((last, known)) if *known == id => *last = arrived,
+            _ => self.silent.push_back((arrived, id)),
+        }
+        if self.silent.len() > MOST_SILENT {
+            self.silent.pop_front();
+        }
+    }
+
+    /// So many more commands have their answers, or get none.
+    fn note_answers(&mut self, more: usize) {
+        self.answers += more as u64;
+        while self.silent.pop_front_if(|(arrived, _)| *arrived <= self.answers).is_some() {}
+    }
+
     /// A PREPARE was decided about.
     fn note_prepare(&mut self, shared: &mut Shared, slot: Slot) {
         let number = self.prepares;
@@ -321,7 +348,9 @@ impl Session {
             return;
         }
         let kept = (loss.kept as usize).min(self.outstanding.len());
-        let gone = self.outstanding.drain(..self.outstanding.len() - kept);
+        let gone = self.outstanding.len() - kept;
+        self.note_answers(gone);
+        let gone = self.outstanding.drain(..gone);
         let mut statements = gone.filter(Asked::is_statement).count() as u32;
         if loss.interrupted && self.client.statement_under_way() {
             statements += 1;

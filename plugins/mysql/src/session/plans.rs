@@ -361,7 +361,10 @@ impl Session {
         match find(self, u32::from_le_bytes(*id)) {
             TargetId::Known(target) => {
                 let end = match form {
-                    Form::None => End::Silent,
+                    Form::None => {
+                        self.note_silent(target);
+                        End::Silent
+                    }
                     _ => End::Asked(Asked::new(form, What::Statement)),
                 };
                 Plan::Change(vec![(1..5, target.to_le_bytes().to_vec())], end)
