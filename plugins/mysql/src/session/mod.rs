@@ -16,6 +16,7 @@ use crate::login::Credential;
 use crate::login::greeting::NONCE;
 use crate::login::identity::Identity;
 use crate::memory::{Memory, Refused, Undo};
+use crate::options;
 use crate::passwords::{self, Secret};
 use crate::rules::Named;
 use crate::shared::Shared;
@@ -102,7 +103,11 @@ impl Session {
             packed: None,
             watched: 0,
             target: Target::default(),
-            online: if joined { Online::joined() } else { Online::new() },
+            online: match shared.options.online {
+                options::Online::Unheard => Online::unheard(),
+                options::Online::Heard if joined => Online::joined(),
+                options::Online::Heard => Online::new(),
+            },
             outstanding: VecDeque::new(),
             memory: Memory::new(shared.options.rules.initial_mode()),
             named: Named::default(),
@@ -337,7 +342,7 @@ impl Session {
         self.homes.add(slot, self.memory.database());
         if let Some(answer) = self.early.remove(&number) {
             self.told(shared, slot, answer);
-        } else if self.untold.len() < MOST_TOLD {
+        } else if self.online.is_heard() && self.untold.len() < MOST_TOLD {
             self.untold.insert(number, slot);
         }
     }
