@@ -2,8 +2,10 @@
 //!
 //! Owns what the session knows, and how its sides come together: the client's bytes (`client`) and the target's (`target`).
 
+mod arrival;
 mod asked;
 mod client;
+mod entry;
 mod online;
 mod out;
 mod packed;
