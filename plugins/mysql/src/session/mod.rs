@@ -6,6 +6,7 @@ mod arrival;
 mod asked;
 mod client;
 mod entry;
+mod executed;
 mod online;
 mod out;
 mod packed;
