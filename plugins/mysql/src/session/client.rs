@@ -7,6 +7,7 @@ use super::asked::{Asked, What};
 use super::out::Out;
 use super::plans::Plan;
 use super::{Event, Session};
+use crate::command;
 use crate::memory::Undo;
 use crate::packet::{HEADER, Header};
 use crate::results::Form;
@@ -129,7 +130,8 @@ impl Client {
         self.within = None;
         self.file = None;
         self.interrupted = false;
-        self.skipped = false;
+        // However much was skipped: only then does the host know that a request begins, and asks for a connection for it.
+        self.skipped = true;
     }
 }
 
@@ -240,6 +242,9 @@ impl Session {
         let look = header.length.min(MAX_LOOK);
         let Some(front) = rest.get(HEADER..HEADER + look) else { return Walk::Wait };
         let plan = self.plan(shared, front, header, out);
+        if !matches!(plan, Plan::Wait) && command::runs_statements(front[0]) {
+            self.decided += 1;
+        }
         self.follow_plan(shared, plan, header, out)
     }
 
