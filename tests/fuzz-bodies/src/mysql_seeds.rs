@@ -66,7 +66,8 @@ fn scripts() -> Vec<Script> {
     let prepared = |id: u8| packets(1, &[&[0, id, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0], COLUMN, EOF, COLUMN, EOF]);
     let execute = |id: u8| packet(0, &[0x17, id, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 0, 5, 0, 0, 0]);
     let close = packet(0, b"\x19\x07\0\0\0");
-    let session = [query("SET NAMES latin1; SET @a = 1"), query("USE shop"), query("SELECT shop.t.a FROM shop.t")];
+    let session =
+        [query("SET NAMES latin1; SET @a = 1"), query("USE shop"), query("SELECT shop.t.a FROM shop.t")];
     let tracked = b"\0\0\0\x02\x40\0\0\0\x07\x01\x05\x04shop";
     let attributes = packet(0, b"\x03\x01\x01\0\x01\xfe\0\x01k\x01vSELECT 1");
     let change = packet(0, b"\x11bob\0\0shop\0\x2d\0mysql_native_password\0");
@@ -80,7 +81,13 @@ fn scripts() -> Vec<Script> {
             [prepared(3), result.clone()].concat(),
             [greeting("mysql_native_password"), packet(2, OK), prepared(7)].concat(),
         ),
-        ("session", CLIENT | 8, session.concat(), [packet(1, OK), packet(1, OK), result].concat(), Vec::new()),
+        (
+            "session",
+            CLIENT | 8,
+            session.concat(),
+            [packet(1, OK), packet(1, OK), result].concat(),
+            Vec::new(),
+        ),
         (
             "tracked",
             CLIENT | DEPRECATE_EOF,
@@ -91,8 +98,13 @@ fn scripts() -> Vec<Script> {
         (
             "file",
             CLIENT,
-            [query("LOAD DATA LOCAL INFILE 'f' INTO TABLE t"), packet(2, b"1"), packet(3, b""), query("SELECT 1")]
-                .concat(),
+            [
+                query("LOAD DATA LOCAL INFILE 'f' INTO TABLE t"),
+                packet(2, b"1"),
+                packet(3, b""),
+                query("SELECT 1"),
+            ]
+            .concat(),
             [packet(1, b"\xfbf"), packet(4, OK), packet(1, OK)].concat(),
             Vec::new(),
         ),
@@ -104,7 +116,13 @@ fn scripts() -> Vec<Script> {
             [switch, packet(3, b"\x01\x03"), packet(4, OK), packet(1, b"\xff\x15\x04#42000no")].concat(),
             Vec::new(),
         ),
-        ("compressed", CLIENT | COMPRESS, packed(0, &query("SELECT 1")), packed(1, &packet(1, OK)), Vec::new()),
+        (
+            "compressed",
+            CLIENT | COMPRESS,
+            packed(0, &query("SELECT 1")),
+            packed(1, &packet(1, OK)),
+            Vec::new(),
+        ),
     ]
 }
 
@@ -132,7 +150,11 @@ pub(crate) fn mysql() -> Vec<Seed> {
             seeds.push(seed(format!("{name}{suffix}"), parts.concat()));
         }
     }
-    let full = [greeting("caching_sha2_password"), packet(2, b"\x01\x04"), packet(4, b"\x01-----BEGIN PUBLIC KEY-----")];
+    let full = [
+        greeting("caching_sha2_password"),
+        packet(2, b"\x01\x04"),
+        packet(4, b"\x01-----BEGIN PUBLIC KEY-----"),
+    ];
     let requests = hello(CLIENT);
     let responses = full.concat();
     let share = (requests.len() * 256).div_ceil(requests.len() + responses.len()) as u8;
