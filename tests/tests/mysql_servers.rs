@@ -45,7 +45,16 @@ fn equal_work_gives_equal_counts(flavour: Flavour) {
         let [online, target] = added.as_slice() else { unreachable!() };
         println!("{:?}", online.statements());
         Counters::check_same_statements(online, target)?;
-        for kind in ["select", "insert", "update", "begin", "stmt_prepare", "stmt_execute", "stmt_close", "set_option"] {
+        for kind in [
+            "select",
+            "insert",
+            "update",
+            "begin",
+            "stmt_prepare",
+            "stmt_execute",
+            "stmt_close",
+            "set_option",
+        ] {
             ensure!(online.of_kind(kind)? > 0, "no client sent {kind}");
         }
         let mut logs = Vec::new();
@@ -85,7 +94,8 @@ fn all_clients(lab: &Lab, from: Host, login: &Login, flavour: Flavour) -> Result
         (tcpcopy_lab::mysql::Prepared::Auto, Compression::Off),
         (tcpcopy_lab::mysql::Prepared::Disabled, Compression::Zlib),
     ] {
-        let run = Sysbench { prepared, compression, ..Sysbench::new(login.clone(), 1, Until::Transactions(30)) };
+        let run =
+            Sysbench { prepared, compression, ..Sysbench::new(login.clone(), 1, Until::Transactions(30)) };
         run.run(host).context("sysbench")?;
     }
     Ok(())

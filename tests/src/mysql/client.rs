@@ -158,9 +158,15 @@ impl Client {
         command_line_login(command, self.flavour(), login, Security::Plain);
         match (self.flavour(), compression) {
             (_, Compression::Off) => {}
-            (Flavour::MariaDb, _) => { command.arg("--compress"); }
-            (Flavour::MySql, Compression::Zlib) => { command.arg("--compression-algorithms=zlib"); }
-            (Flavour::MySql, Compression::Zstd) => { command.arg("--compression-algorithms=zstd"); }
+            (Flavour::MariaDb, _) => {
+                command.arg("--compress");
+            }
+            (Flavour::MySql, Compression::Zlib) => {
+                command.arg("--compression-algorithms=zlib");
+            }
+            (Flavour::MySql, Compression::Zstd) => {
+                command.arg("--compression-algorithms=zstd");
+            }
         }
     }
 }
@@ -194,14 +200,29 @@ pub fn command_line(
 
 fn command_line_login(command: &mut Command, flavour: Flavour, login: &Login, security: Security) {
     command.arg("--no-defaults");
+    if flavour == Flavour::MySql {
+        // How to log in to MariaDB is no part of the client itself any more.
+        command.arg(format!(
+            "--plugin-dir={}",
+            installed::mysql_folder().join("usr/lib/mysql/plugin").display()
+        ));
+    }
     command.args([format!("--host={}", login.address), format!("--port={MYSQL}"), "--protocol=TCP".into()]);
     command.args([format!("--user={}", login.user), format!("--password={}", login.password)]);
     match (flavour, security) {
-        (Flavour::MariaDb, Security::Plain) => { command.arg("--skip-ssl"); }
-        (Flavour::MariaDb, Security::Tls) => { command.arg("--ssl"); }
+        (Flavour::MariaDb, Security::Plain) => {
+            command.arg("--skip-ssl");
+        }
+        (Flavour::MariaDb, Security::Tls) => {
+            command.arg("--ssl");
+        }
         // Without TLS the client asks for the server's public key only if it is told to.
-        (Flavour::MySql, Security::Plain) => { command.args(["--ssl-mode=DISABLED", "--get-server-public-key"]); }
-        (Flavour::MySql, Security::Tls) => { command.arg("--ssl-mode=REQUIRED"); }
+        (Flavour::MySql, Security::Plain) => {
+            command.args(["--ssl-mode=DISABLED", "--get-server-public-key"]);
+        }
+        (Flavour::MySql, Security::Tls) => {
+            command.arg("--ssl-mode=REQUIRED");
+        }
     }
 }
 

@@ -114,7 +114,7 @@ impl<'lab> MysqlServer<'lab> {
         let process = launch(host, &options, &folder, &socket)?;
         let mut server = Self { host, options, folder, socket, process };
         server.wait_ready()?;
-        server.sql(&format!("CREATE DATABASE {DATABASE}"))?;
+        server.sql(&format!("CREATE DATABASE {DATABASE} CHARACTER SET utf8mb4"))?;
         Ok(server)
     }
 

@@ -99,7 +99,8 @@ impl Sysbench {
 
     fn command(&self) -> Result<Command> {
         let mut command = Command::new(tools::SYSBENCH.require()?);
-        command.args([self.script, TABLES, ROWS, "--db-driver=mysql"]);
+        // One connection does the same in every run.
+        command.args([self.script, TABLES, ROWS, "--db-driver=mysql", "--rand-seed=7"]);
         let login = &self.login;
         command.args([
             format!("--mysql-host={}", login.address),

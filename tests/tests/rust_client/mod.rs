@@ -39,7 +39,11 @@ fn work_on(connection: &mut Conn, work: Work) -> Result<()> {
         ensure!(rows.len() == round as usize + 1, "{} rows", rows.len());
         let mut transaction = connection.start_transaction(TxOpts::default())?;
         transaction.exec_drop(format!("UPDATE {table} SET name = ? WHERE id = ?"), ("changed", round))?;
-        if round % 2 == 0 { transaction.commit()? } else { transaction.rollback()? }
+        if round % 2 == 0 {
+            transaction.commit()?
+        } else {
+            transaction.rollback()?
+        }
         connection.query_drop("SELECT 1; SELECT 2")?;
         connection.ping()?;
     }
