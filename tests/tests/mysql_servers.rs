@@ -163,7 +163,8 @@ fn users_of_every_plugin_log_in() {
 #[test]
 fn nobody_comes_through_to_the_hostile_server() {
     lab_test(LabOptions::default(), |lab| {
-        let server = HostileServer::start(lab.host(Host::Online), Host::Online.socket(Family::V4, MYSQL))?;
+        let server =
+            HostileServer::start(lab.host(Host::Online), Host::Online.socket(Family::V4, MYSQL), None)?;
         let started = Instant::now();
         for _ in 0..3 {
             let refused = Client::MariaDb.run(

@@ -50,29 +50,57 @@ pub struct HostileServer {
 
 impl HostileServer {
     /// Starts one that treats connections to `address` in turns, each in another way. It ends with the lab's process.
+    /// With `honest`, every second connection is led there, to a server that is none.
     ///
     /// # Errors
     /// When the address is taken.
-    pub fn start(host: &RunningHost, address: SocketAddr) -> Result<Self> {
+    pub fn start(host: &RunningHost, address: SocketAddr, honest: Option<SocketAddr>) -> Result<Self> {
         let accepted = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&accepted);
-        let listener =
-            host.run(move || TcpListener::bind(address).with_context(|| format!("listening on {address}")))?;
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let number = count.fetch_add(1, Ordering::Relaxed);
-                let malice = Malice::ALL[number % Malice::ALL.len()];
-                // That the other side has gone is what is wanted.
-                std::thread::spawn(move || drop(treat(stream, malice)));
-            }
-        });
+        // Threads stay on the host of the one that starts them.
+        host.run(move || -> Result<()> {
+            let listener = TcpListener::bind(address).with_context(|| format!("listening on {address}"))?;
+            std::thread::spawn(move || serve(&listener, &count, honest));
+            Ok(())
+        })?;
         Ok(Self { accepted })
     }
 
-    /// Connections so far.
+    /// Connections so far that it treated badly.
     pub fn accepted(&self) -> usize {
         self.accepted.load(Ordering::Relaxed)
     }
+}
+
+fn serve(listener: &TcpListener, count: &AtomicUsize, honest: Option<SocketAddr>) {
+    for (number, stream) in listener.incoming().flatten().enumerate() {
+        let turn = match honest {
+            Some(server) if number % 2 == 1 => {
+                std::thread::spawn(move || lead(stream, server));
+                continue;
+            }
+            Some(_) => number / 2,
+            None => number,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        let malice = Malice::ALL[turn % Malice::ALL.len()];
+        // That the other side has gone is what is wanted.
+        std::thread::spawn(move || drop(treat(stream, malice)));
+    }
+}
+
+/// Leads a connection to another server.
+fn lead(stream: TcpStream, server: SocketAddr) -> std::io::Result<()> {
+    let other = TcpStream::connect(server)?;
+    let back = (other.try_clone()?, stream.try_clone()?);
+    let pass = |mut from: TcpStream, mut to: TcpStream| {
+        // Whoever ends, ends both.
+        let _ = std::io::copy(&mut from, &mut to);
+        let _ = to.shutdown(std::net::Shutdown::Both);
+    };
+    std::thread::spawn(move || pass(back.0, back.1));
+    pass(stream, other);
+    Ok(())
 }
 
 /// Packets that an endless server sends before it gives up: more than any client should want to read.

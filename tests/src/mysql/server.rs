@@ -65,6 +65,8 @@ pub enum Logging {
 pub struct ServerOptions {
     /// Which one.
     pub flavour: Flavour,
+    /// Its port.
+    pub port: u16,
     /// Whether it writes down what it gets.
     pub logging: Logging,
     /// More options of the server's own.
@@ -74,12 +76,18 @@ pub struct ServerOptions {
 impl ServerOptions {
     /// A server that only counts.
     pub fn new(flavour: Flavour) -> Self {
-        Self { flavour, logging: Logging::Off, more: Vec::new() }
+        Self { flavour, port: MYSQL, logging: Logging::Off, more: Vec::new() }
     }
 
     /// One that writes down what it gets.
     pub fn logged(mut self) -> Self {
         self.logging = Logging::Statements;
+        self
+    }
+
+    /// On another port.
+    pub fn on_port(mut self, port: u16) -> Self {
+        self.port = port;
         self
     }
 
@@ -263,7 +271,7 @@ fn launch(host: &RunningHost, options: &ServerOptions, folder: &Path, socket: &P
         format!("--tmpdir={}", file("tmp")),
         format!("--pid-file={}", file("pid")),
         format!("--socket={}", socket.display()),
-        format!("--port={MYSQL}"),
+        format!("--port={}", options.port),
         format!("--bind-address={},{}", role.addr(Family::V4), role.addr(Family::V6)),
     ]);
     command.args([

@@ -9,7 +9,7 @@ async function main() {
     host: address, port: Number(port), user, password, database,
     compress: compression === 'on', multipleStatements: true,
   });
-  await connection.query(`CREATE TABLE ${table} (id INT PRIMARY KEY AUTO_INCREMENT, name VARCHAR(80), data JSON, at DATETIME)`);
+  await connection.query(`CREATE TABLE ${table} (id INT PRIMARY KEY AUTO_INCREMENT, name VARCHAR(80), data TEXT, at DATETIME)`);
   const at = new Date(Date.UTC(2020, 1, 2, 3, 4, 5));
   for (let turn = 0; turn < Number(rounds); turn++) {
     const row = [`turn ${turn}`, JSON.stringify({ turn, list: [1, 2, 3] }), at];

@@ -1,0 +1,164 @@
+//! The frame of the MySQL tests: a server on online and one on target, the same users with other passwords, and both compared.
+
+use super::counters::Counters;
+use super::server::{DATABASE, MysqlServer, Plugin, ServerOptions};
+use super::{Flavour, Login, MYSQL, Sysbench};
+use crate::host::Host;
+use crate::lab::Lab;
+use crate::plugin::{Kind, Module};
+use crate::replay::{Finished, Replay, ReplayOptions};
+use crate::scenario::with_report;
+use crate::wait::wait_until;
+use anyhow::{Context, Result, ensure};
+use std::time::Duration;
+
+/// The user of the tests.
+pub const USER: &str = "app";
+/// Its password on the online server.
+pub const ONLINE_PASSWORD: &str = "of-the-online-server";
+/// Its password on the target.
+pub const TARGET_PASSWORD: &str = "Of-the-target!";
+
+/// The kinds of servers of a test: online and target.
+pub type Flavours = (Flavour, Flavour);
+
+/// A server on online and one on target.
+pub struct MysqlPair<'lab> {
+    /// The one that the clients talk to.
+    pub online: MysqlServer<'lab>,
+    /// The one under test.
+    pub target: MysqlServer<'lab>,
+    before: Option<(Counters, Counters)>,
+}
+
+impl<'lab> MysqlPair<'lab> {
+    /// Starts both, with a user whose passwords they don't share.
+    ///
+    /// # Errors
+    /// As [`MysqlServer::start`].
+    pub fn start(lab: &'lab Lab, (online, target): Flavours) -> Result<Self> {
+        Self::with_options(lab, ServerOptions::new(online), ServerOptions::new(target))
+    }
+
+    /// As [`MysqlPair::start`], servers that write down what they get.
+    ///
+    /// # Errors
+    /// As [`MysqlServer::start`].
+    pub fn logged(lab: &'lab Lab, (online, target): Flavours) -> Result<Self> {
+        Self::with_options(lab, ServerOptions::new(online).logged(), ServerOptions::new(target).logged())
+    }
+
+    /// As [`MysqlPair::start`], with more options.
+    ///
+    /// # Errors
+    /// As [`MysqlServer::start`].
+    pub fn with_options(lab: &'lab Lab, online: ServerOptions, target: ServerOptions) -> Result<Self> {
+        let (online, target) = std::thread::scope(|scope| {
+            let online = scope.spawn(|| MysqlServer::start(lab.host(Host::Online), online));
+            let target = MysqlServer::start(lab.host(Host::Target), target);
+            (online.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), target)
+        });
+        let (online, target) = (online?, target?);
+        online.add_user(USER, ONLINE_PASSWORD, Plugin::usual(online.flavour()))?;
+        target.add_user(USER, TARGET_PASSWORD, Plugin::usual(target.flavour()))?;
+        Ok(Self { online, target, before: None })
+    }
+
+    /// Makes sysbench's tables on both.
+    ///
+    /// # Errors
+    /// As [`Sysbench::prepare`].
+    pub fn prepare(&self) -> Result<()> {
+        Sysbench::prepare(&self.online)?;
+        Sysbench::prepare(&self.target)
+    }
+
+    /// Begins to count.
+    ///
+    /// # Errors
+    /// The servers' errors.
+    pub fn begin(&mut self) -> Result<()> {
+        self.before = Some((self.online.counters()?, self.target.counters()?));
+        Ok(())
+    }
+
+    /// What both have counted since [`MysqlPair::begin`].
+    ///
+    /// # Errors
+    /// The servers' errors, or that nobody began.
+    pub fn counted(&self) -> Result<(Counters, Counters)> {
+        let (online, target) = self.before.as_ref().context("begin comes first")?;
+        Ok((self.online.counters()?.since(online), self.target.counters()?.since(target)))
+    }
+
+    /// Fails unless the target ran as many statements of each kind as online.
+    ///
+    /// # Errors
+    /// What differs.
+    pub fn check_same_statements(&self) -> Result<()> {
+        let check = || {
+            let (online, target) = self.counted()?;
+            Counters::check_same_statements(&online, &target)
+        };
+        // The kernel has acknowledged the last requests; the server may be about to run them.
+        let _ = wait_until("the target to run what it got", Duration::from_secs(10), || Ok(check().is_ok()));
+        check()
+    }
+
+    /// Fails unless both have the same tables with the same rows.
+    ///
+    /// # Errors
+    /// What differs.
+    pub fn check_same_data(&self) -> Result<()> {
+        if self.online.flavour() == self.target.flavour() {
+            let (online, target) = (self.online.checksums()?, self.target.checksums()?);
+            ensure!(online == target, "checksums differ; on online:\n{online}on target:\n{target}");
+            return Ok(());
+        }
+        // Each kind of server has a checksum of its own.
+        let tables = |server: &MysqlServer<'_>| server.sql(&format!("SHOW TABLES FROM {DATABASE}"));
+        let (online, target) = (tables(&self.online)?, tables(&self.target)?);
+        ensure!(online == target, "tables differ; on online:\n{online}on target:\n{target}");
+        for table in online.lines() {
+            let rows = format!("SELECT * FROM {DATABASE}.`{table}` ORDER BY 1");
+            ensure!(self.online.sql(&rows)? == self.target.sql(&rows)?, "the rows of {table} differ");
+        }
+        Ok(())
+    }
+
+    /// Replays `load` and checks that the target got the same statements, all of them delivered.
+    ///
+    /// # Errors
+    /// What went wrong or differs.
+    pub fn replay(
+        &mut self,
+        lab: &Lab,
+        options: &ReplayOptions,
+        load: impl FnOnce(&Self) -> Result<()>,
+    ) -> Result<Finished> {
+        self.begin()?;
+        let replay = Replay::start(lab, options)?;
+        let loaded = load(self).context("the load on online");
+        let finished = replay.finish()?;
+        // The servers' word first: it says more about a failure than the counters do.
+        with_report(loaded, &finished)?;
+        with_report(self.check_same_statements(), &finished)?;
+        with_report(finished.report().check_delivered(), &finished)?;
+        Ok(finished)
+    }
+}
+
+/// The user's login on the online server.
+pub fn login() -> Login {
+    Login::online(USER, ONLINE_PASSWORD)
+}
+
+/// The plugin, with the user's password on the target.
+pub fn module(kind: Kind) -> Module {
+    Module::new("mysql", kind).option(&format!("passwords={USER}={TARGET_PASSWORD}"))
+}
+
+/// A replay through the plugin.
+pub fn options(module: Module) -> ReplayOptions {
+    ReplayOptions::new(MYSQL).module(module)
+}
