@@ -490,7 +490,7 @@ fn check_captures(kind: Kind, corpus: &std::path::Path) -> Result<()> {
     let mut checked = 0;
     for line in manifest.lines() {
         let columns: Vec<&str> = line.split('\t').collect();
-        let Some(ports) = columns.iter().find(|column| is_mysql(column)) else { continue };
+        let Some(ports) = columns.iter().find(is_mysql) else { continue };
         let ports: Vec<&str> = ports
             .split(',')
             .filter_map(|port| port.split('x').next())

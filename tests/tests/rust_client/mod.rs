@@ -54,6 +54,6 @@ fn work_on(connection: &mut Conn, work: Work) -> Result<()> {
         connection.exec_first(format!("SELECT LENGTH(data) FROM {table} WHERE name = ?"), ("long",))?;
     ensure!(length == Some(3_000_000), "the long row has {length:?} bytes");
     connection.reset()?;
-    connection.exec_drop(&format!("DELETE FROM {table} WHERE id = ?"), (0,))?;
+    connection.exec_drop(format!("DELETE FROM {table} WHERE id = ?"), (0,))?;
     Ok(())
 }
