@@ -1,0 +1,20 @@
+//! The MySQL plugin of tcpcopy: logins, sessions and statements that really run on the target.
+
+pub mod capabilities;
+pub mod compression;
+pub mod login;
+pub mod memory;
+pub mod options;
+pub mod packet;
+pub mod passwords;
+pub mod plugin;
+pub mod results;
+pub mod rewrite;
+pub mod rules;
+pub mod session;
+pub mod shared;
+pub mod sql;
+pub mod statements;
+pub mod tally;
+
+pub use plugin::Mysql;

@@ -1,0 +1,382 @@
+//! The target's side of a session.
+//!
+//! Owns the connection's state from its greeting to its answers.
+
+use super::asked::What;
+use super::{Session, shown};
+use crate::capabilities::{Capabilities, Features};
+use crate::compression::{self, Algorithm, Packer, Unpacker};
+use crate::login::greeting::{First, Greeting};
+use crate::login::{Failure, Login, Next};
+use crate::packet::{self, Message, Messages};
+use crate::passwords::Secret;
+use crate::results::{Answer, Outcome, ServerError, Step};
+use crate::shared::Shared;
+use mysql_common::constants::CapabilityFlags as Flags;
+use plugin_sdk::{Actions, Level, Reply};
+use std::time::Duration;
+
+/// How long a login may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How far a connection is.
+#[derive(Debug, Default)]
+enum State {
+    /// There is none.
+    #[default]
+    Away,
+    /// The server's greeting is awaited.
+    Connected,
+    /// The greeting has come; who logs in is not known yet.
+    Greeted(Box<Greeting>),
+    /// A login is under way.
+    Login(Box<Login>),
+    /// Commands may be sent.
+    Ready,
+    /// The same, within a COM_CHANGE_USER.
+    Changing(Box<Login>),
+}
+
+/// The connection to the target.
+#[derive(Debug, Default)]
+pub(super) struct Target {
+    state: State,
+    messages: Messages,
+    unpacker: Option<Unpacker>,
+    /// Sequence number of the compressed packet that came last.
+    packed: u8,
+    /// Makes compressed packets, if that was agreed on.
+    pub(super) packer: Option<Packer>,
+    /// What was agreed on.
+    pub(super) settled: Capabilities,
+    features: Features,
+    /// Plugin and challenge of the last login.
+    last: (Vec<u8>, Vec<u8>),
+    answer: Option<Answer>,
+    /// The target waits for a file; its wish had this sequence number.
+    pub(super) file: Option<u8>,
+    /// The target has refused a request before that was complete.
+    pub(super) refused_early: bool,
+}
+
+impl Target {
+    /// Whether commands may be sent.
+    pub(super) const fn is_ready(&self) -> bool {
+        matches!(self.state, State::Ready)
+    }
+
+    /// The connection is gone. Whether a COM_CHANGE_USER was under way.
+    pub(super) fn lose(&mut self, interrupted: bool) -> bool {
+        let changing = matches!(self.state, State::Changing(_));
+        *self = Self { packer: self.packer.take(), settled: self.settled, ..Self::default() };
+        if interrupted && let Some(packer) = &mut self.packer {
+            packer.clear();
+        }
+        changing
+    }
+
+    /// Sequence number of the next compressed packet within a command, if they are compressed.
+    fn follow(&mut self) {
+        if let Some(packer) = &mut self.packer {
+            packer.follow(self.packed);
+        }
+    }
+}
+
+impl Session {
+    /// A connection to the target is there.
+    pub fn on_connected(&mut self, actions: &mut Actions<'_>) {
+        if self.over {
+            return;
+        }
+        self.target.lose(false);
+        self.target.state = State::Connected;
+        actions.set_timer(PATIENCE);
+    }
+
+    /// Takes the target's bytes.
+    pub fn on_response(&mut self, shared: &mut Shared, bytes: &[u8], actions: &mut Actions<'_>) {
+        let mut rest = bytes;
+        while !rest.is_empty() && !self.over {
+            let Some(mut unpacker) = self.target.unpacker.take() else {
+                let mut messages = std::mem::take(&mut self.target.messages);
+                if let Some(message) = messages.next(&mut rest) {
+                    self.on_message(shared, &message, actions);
+                }
+                self.target.messages = messages;
+                continue;
+            };
+            let fed = unpacker.feed(rest, |mut plain, sequence| {
+                self.target.packed = sequence;
+                let mut messages = std::mem::take(&mut self.target.messages);
+                while let Some(message) = messages.next(&mut plain) {
+                    if self.over {
+                        break;
+                    }
+                    self.on_message(shared, &message, actions);
+                }
+                self.target.messages = messages;
+            });
+            if fed.is_err() {
+                return self.give_up("the target's compressed packets can't be read", actions);
+            }
+            self.target.unpacker = Some(unpacker);
+            rest = &[];
+        }
+    }
+
+    fn on_message(&mut self, shared: &mut Shared, message: &Message<'_>, actions: &mut Actions<'_>) {
+        match std::mem::take(&mut self.target.state) {
+            State::Away => {}
+            State::Connected => self.on_greeting(shared, message, actions),
+            // Whatever it is, it ends in a login that fails.
+            State::Greeted(_) => self.give_up("the target speaks before it is asked", actions),
+            State::Login(login) => self.on_login(shared, login, message, actions),
+            State::Changing(login) => self.on_change(shared, login, message, actions),
+            State::Ready => {
+                self.target.state = State::Ready;
+                self.on_answer(shared, message, actions);
+            }
+        }
+    }
+
+    fn on_greeting(&mut self, shared: &mut Shared, message: &Message<'_>, actions: &mut Actions<'_>) {
+        match First::read(message.front) {
+            Ok(First::Greeting(greeting)) => {
+                self.target.state = State::Greeted(Box::new(greeting));
+                self.log_in(shared, actions);
+            }
+            Ok(First::Refused(error)) => self.refused(&error, actions),
+            Err(why) => self.give_up(why, actions),
+        }
+    }
+
+    /// Logs in, if the target has greeted and it is known who does.
+    pub(super) fn log_in(&mut self, shared: &mut Shared, actions: &mut Actions<'_>) {
+        let State::Greeted(greeting) = &self.target.state else { return };
+        let Some(identity) = &self.identity else { return };
+        if !greeting.capabilities.has(Flags::CLIENT_PROTOCOL_41) {
+            return self.give_up("the target speaks the protocol from before MySQL 4.1", actions);
+        }
+        let Some(credential) = self.credential(shared, &identity.user) else {
+            return self.without_password(shared, actions);
+        };
+        let database = self.database.as_deref();
+        let settled = identity.capabilities.settle(greeting.capabilities, database);
+        let mut login = Login::new(credential, &greeting.plugin, &greeting.nonce);
+        let (proof, plugin) = login.first();
+        let hello = identity.hello(settled, database, &proof, &plugin);
+        let mut packet = Vec::new();
+        packet::write(&mut packet, 1, &hello);
+        actions.prepare(&packet);
+        self.target.settled = settled;
+        self.target.features = settled.features();
+        self.target.state = State::Login(Box::new(login));
+    }
+
+    fn without_password(&mut self, shared: &Shared, actions: &mut Actions<'_>) {
+        let user = self.identity.as_ref().map(|identity| identity.user.clone()).unwrap_or_default();
+        match shared.options.passwords.of(&user, self.from.ip()) {
+            Some(Secret::Stage2(_)) => {
+                self.count("sessions given up, no login seen that fits the password's hash", actions);
+                self.give_up("only the hash of a password is known, and no login with it was seen", actions);
+            }
+            _ => {
+                self.count("sessions given up, no password is given", actions);
+                self.give_up("no password is given for the user: see `passwords` and `password`", actions);
+            }
+        }
+    }
+
+    fn refused(&mut self, error: &ServerError, actions: &mut Actions<'_>) {
+        let text = shown(&error.text);
+        self.count(&format!("logins refused: {} {text}", error.code), actions);
+        actions.log(Level::Warn, &format!("the target refuses a login: {} {text}", error.code));
+        self.give_up("the target refused the login", actions);
+    }
+
+    fn failed(&mut self, failure: Failure, actions: &mut Actions<'_>) {
+        match failure {
+            Failure::Refused(error) => self.refused(&error, actions),
+            Failure::Impossible(why) => {
+                self.count("logins failed", actions);
+                self.give_up(why, actions);
+            }
+            Failure::Unknown(plugin) => {
+                self.count(&format!("logins failed: authentication plugin {}", shown(&plugin)), actions);
+                self.give_up("the target asks for an authentication plugin that is not supported", actions);
+            }
+        }
+    }
+
+    fn on_login(
+        &mut self,
+        shared: &mut Shared,
+        mut login: Box<Login>,
+        message: &Message<'_>,
+        actions: &mut Actions<'_>,
+    ) {
+        match login.take(message, self.target.features, actions) {
+            Ok(Next::Send(answer)) => {
+                let mut packet = Vec::new();
+                packet::write(&mut packet, message.sequence.wrapping_add(1), &answer);
+                actions.prepare(&packet);
+                self.target.state = State::Login(login);
+            }
+            Ok(Next::Wait) => self.target.state = State::Login(login),
+            Ok(Next::In(_)) => {
+                self.target.last = login.into_last();
+                self.logged_in(shared, actions);
+            }
+            Err(failure) => self.failed(failure, actions),
+        }
+    }
+
+    fn logged_in(&mut self, shared: &mut Shared, actions: &mut Actions<'_>) {
+        self.count("logins ok", actions);
+        let algorithm = if self.target.settled.has(Flags::CLIENT_COMPRESS) {
+            Some(Algorithm::Zlib)
+        } else if self.target.settled.has(Flags::CLIENT_ZSTD_COMPRESSION_ALGORITHM) {
+            Some(Algorithm::Zstd)
+        } else {
+            None
+        };
+        if !self.outstanding.is_empty() && self.target.packer.as_ref().map(Packer::algorithm) != algorithm {
+            return self.give_up("the target compresses otherwise than before it closed", actions);
+        }
+        self.target.packer = algorithm.map(Packer::new);
+        self.target.unpacker = algorithm.map(Unpacker::new);
+        self.ready(shared, actions);
+    }
+
+    fn ready(&mut self, shared: &mut Shared, actions: &mut Actions<'_>) {
+        self.target.state = State::Ready;
+        actions.clear_timer();
+        actions.ready();
+        self.resume(shared, actions);
+    }
+
+    /// A COM_CHANGE_USER was sent. Gives its message.
+    pub(super) fn begin_change(&mut self, shared: &mut Shared, actions: &mut Actions<'_>) -> Option<Vec<u8>> {
+        let identity = self.identity.as_ref()?;
+        let Some(credential) = self.credential(shared, &identity.user) else {
+            self.without_password(shared, actions);
+            return None;
+        };
+        let (plugin, nonce) = &self.target.last;
+        let mut login = Login::new(credential, plugin, nonce);
+        let (proof, plugin) = login.first();
+        let message = identity.change_user(self.target.settled, self.database.as_deref(), &proof, &plugin);
+        self.target.state = State::Changing(Box::new(login));
+        Some(message)
+    }
+
+    fn on_change(
+        &mut self,
+        shared: &mut Shared,
+        mut login: Box<Login>,
+        message: &Message<'_>,
+        actions: &mut Actions<'_>,
+    ) {
+        match login.take(message, self.target.features, actions) {
+            Ok(Next::Send(answer)) => {
+                let mut bytes = Vec::new();
+                packet::write(&mut bytes, message.sequence.wrapping_add(1), &answer);
+                self.target.follow();
+                match &mut self.target.packer {
+                    Some(packer) => {
+                        packer.put(&bytes, actions);
+                        packer.flush(actions);
+                    }
+                    None => actions.send(&bytes),
+                }
+                self.target.state = State::Changing(login);
+            }
+            Ok(Next::Wait) => self.target.state = State::Changing(login),
+            Ok(Next::In(_)) => {
+                self.count("logins ok", actions);
+                self.target.last = login.into_last();
+                self.target.state = State::Ready;
+                self.ids.clear();
+                actions.end_request(Reply::Expected);
+                actions.reply_complete();
+                self.resume(shared, actions);
+            }
+            Err(failure) => self.failed(failure, actions),
+        }
+    }
+
+    fn on_answer(&mut self, shared: &mut Shared, message: &Message<'_>, actions: &mut Actions<'_>) {
+        let Some(asked) = self.outstanding.front() else {
+            return self.unasked(message, actions);
+        };
+        let mut answer = self.target.answer.take().unwrap_or_else(|| Answer::new(asked.form));
+        match answer.take(message, self.target.features) {
+            Ok(Step::More) => self.target.answer = Some(answer),
+            Ok(step) => {
+                let Some(asked) = self.outstanding.pop_front() else { return };
+                if step == Step::File {
+                    self.target.file = Some(message.sequence);
+                    self.target.follow();
+                }
+                self.answered(shared, asked.what, answer.outcome, actions);
+                actions.reply_complete();
+                self.resume(shared, actions);
+            }
+            Err(error) => {
+                actions.log(Level::Warn, &format!("the target's answer can't be read: {error}"));
+                self.give_up("the target's answer can't be read", actions);
+            }
+        }
+    }
+
+    /// A packet came that answers nothing.
+    fn unasked(&mut self, message: &Message<'_>, actions: &Actions<'_>) {
+        if message.first() == Some(0xff) {
+            self.target.refused_early = self.client.is_within();
+            let error = crate::results::server_error(message.front);
+            let code = error.map(|error| error.code).unwrap_or_default();
+            actions.count(&format!("errors that answer nothing: {code}"), 1);
+        } else {
+            actions.count("packets of the target that answer nothing", 1);
+        }
+    }
+
+    /// An answer is complete.
+    fn answered(&mut self, shared: &mut Shared, what: What, outcome: Outcome, actions: &Actions<'_>) {
+        match &outcome.error {
+            None => self.count("answered ok", actions),
+            Some(error) => self.count(&format!("answered with error {}", error.code), actions),
+        }
+        if let Some(database) = &outcome.database {
+            self.enter(shared, database.clone());
+        }
+        match what {
+            What::Database(name) if outcome.error.is_none() => self.enter(shared, name.into_vec()),
+            What::Prepare(online) => self.ids.answered(online, outcome.prepared.map(|prepared| prepared.id)),
+            What::Reset if outcome.error.is_none() => self.ids.clear(),
+            _ => {}
+        }
+    }
+
+    /// The session is in this database now.
+    pub(super) fn enter(&mut self, shared: &mut Shared, database: Vec<u8>) {
+        if let Some(identity) = &self.identity {
+            shared.learn_database(&identity.user, &database);
+        }
+        self.database = Some(database);
+    }
+
+    /// Sends a message that prepares the connection.
+    #[expect(dead_code, reason = "for what is restored")]
+    fn prepare(&mut self, message: &[u8], actions: &mut Actions<'_>) {
+        let mut bytes = Vec::new();
+        packet::write(&mut bytes, 0, message);
+        let Some(packer) = &self.target.packer else { return actions.prepare(&bytes) };
+        let mut packed = Vec::new();
+        for (sequence, piece) in bytes.chunks(1 << 16).enumerate() {
+            compression::pack(packer.algorithm(), sequence as u8, piece, &mut packed);
+        }
+        actions.prepare(&packed);
+    }
+}
