@@ -52,7 +52,7 @@ fn logins(server: &MysqlServer<'_>, user: &str) -> Result<usize> {
 /// Each client does its work one after another, with all that it can compress with; rows and statements are the same on both.
 fn every_client(kind: Kind, flavours: Flavours) {
     with_lab(|lab| {
-        let mut servers = MysqlPair::start(lab, flavours)?;
+        let mut servers = MysqlPair::logged(lab, flavours)?;
         let client = lab.host(Host::Client);
         servers.replay(lab, &options(module(kind)), |_| {
             let mut id = 0;

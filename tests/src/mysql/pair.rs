@@ -143,9 +143,32 @@ impl<'lab> MysqlPair<'lab> {
         // The servers' word first: it says more about a failure than the counters do.
         with_report(loaded, &finished)?;
         with_report(self.check_same_statements(), &finished)?;
-        with_report(finished.report().check_delivered(), &finished)?;
+        with_report(check_delivered(&finished), &finished)?;
         Ok(finished)
     }
+}
+
+/// Fails unless everything captured was delivered, but for the clients' own logins: the plugin makes others.
+///
+/// # Errors
+/// What was not.
+pub fn check_delivered(finished: &Finished) -> Result<()> {
+    let report = finished.report();
+    report.check_sums()?;
+    let waiting = report.counter("requests_waiting")?;
+    ensure!(waiting == 0, "{waiting} requests still wait");
+    for (reason, count) in report.by_reason("requests_given_up")? {
+        ensure!(reason == "filtered", "{count} requests were given up: {reason}");
+    }
+    let module = report.module("mysql")?;
+    for (what, count) in module["counts"].as_object().into_iter().flatten() {
+        for loss in ["left out", "lost", "given up", "dropped", "refused", "failed", "answer nothing"] {
+            ensure!(!what.contains(loss), "{what}: {count}");
+        }
+    }
+    let faults = &module["faults"];
+    ensure!(faults.as_object().is_none_or(serde_json::Map::is_empty), "faults: {faults}");
+    Ok(())
 }
 
 /// The user's login on the online server.
