@@ -52,9 +52,9 @@ fn logins(server: &MysqlServer<'_>, user: &str) -> Result<usize> {
 /// Each client does its work one after another, with all that it can compress with; rows and statements are the same on both.
 fn every_client(kind: Kind, flavours: Flavours) {
     with_lab(|lab| {
-        let mut servers = MysqlPair::logged(lab, flavours)?;
+        let mut servers = MysqlPair::start(lab, flavours)?;
         let client = lab.host(Host::Client);
-        servers.replay(lab, &options(module(kind)), |_| {
+        servers.replay(lab, &options(module(kind)), |_, _| {
             let mut id = 0;
             for program in Client::ALL {
                 for compression in program.compressions() {
@@ -88,7 +88,7 @@ fn sysbench_for(kind: Kind, flavours: Flavours, runs: &[(Prepared, Compression, 
     with_lab(|lab| {
         let mut servers = MysqlPair::start(lab, flavours)?;
         servers.prepare()?;
-        let finished = servers.replay(lab, &options(module(kind)), |_| {
+        let finished = servers.replay(lab, &options(module(kind)), |_, _| {
             for (prepared, compression, seconds) in runs.iter().copied() {
                 let until = Until::Elapsed(Duration::from_secs(seconds));
                 let run = Sysbench { prepared, compression, ..Sysbench::new(login(), 8, until) };
@@ -128,8 +128,10 @@ fn equal_data(kind: Kind) {
         servers.prepare()?;
         let before = servers.target.checksums()?;
         ensure!(before == servers.online.checksums()?, "not the same to begin with");
-        servers.replay(lab, &options(module(kind)), |_| {
+        servers.replay(lab, &options(module(kind)), |_, replay| {
             for prepared in [Prepared::Auto, Prepared::Disabled] {
+                // Connections are independent: the second would begin before the first is done with.
+                replay.tcpcopy.wait_caught_up(SOON)?;
                 let run = Sysbench { prepared, ..Sysbench::new(login(), 1, Until::Transactions(300)) };
                 run.run(lab.host(Host::Client))?;
             }
@@ -156,10 +158,11 @@ fn logins_of_every_plugin(kind: Kind) {
             let passwords = format!("passwords=user0=0-{TARGET_PASSWORD},user1=1-{TARGET_PASSWORD}");
             let passing = Module::new("mysql", kind).option(&passwords);
             let program = if flavours.0 == Flavour::MySql { Client::MySql } else { Client::MariaDb };
-            servers.replay(lab, &options(passing), |servers| {
+            servers.replay(lab, &options(passing), |servers, replay| {
                 for turn in 0..4 {
                     // Full authentication in turns 0 and 2, fast in those behind.
                     if turn % 2 == 0 {
+                        replay.tcpcopy.wait_caught_up(SOON)?;
                         for server in [&servers.online, &servers.target] {
                             if server.flavour() == Flavour::MySql {
                                 server.forget_passwords()?;
@@ -187,7 +190,7 @@ fn logins_of_every_plugin(kind: Kind) {
 fn three_hundred_short_connections(kind: Kind) {
     with_lab(|lab| {
         let mut servers = MysqlPair::logged(lab, MARIADB_TO_MYSQL)?;
-        servers.replay(lab, &options(module(kind)), |_| short_connections(lab, login(), 30, 10))?;
+        servers.replay(lab, &options(module(kind)), |_, _| short_connections(lab, login(), 30, 10))?;
         let (online, target) = (logins(&servers.online, USER)?, logins(&servers.target, USER)?);
         ensure!((online, target) == (300, 300), "{online} logins on online, {target} on the target");
         ensure!(servers.counted()?.1.get("aborted_connects")? == 0, "logins were broken off");
@@ -347,15 +350,13 @@ fn fifty_busy_connections_joined_in_their_midst(kind: Kind) {
         servers.prepare()?;
         let module = module(kind).option(&format!("join-user={USER}")).option("join-database=lab");
         let client = lab.host(Host::Client);
-        // Each connection begins a transaction ten times a second; some connections are new, prepare again and say so.
-        let run = Sysbench {
-            rate: 150,
-            more: vec!["--reconnect=20".into()],
-            ..Sysbench::new(login(), CONNECTIONS, Until::Elapsed(Duration::from_secs(16)))
-        };
-        let mut load = run.start(client)?;
+        let until = Until::Elapsed(Duration::from_secs(14));
+        let mut load = Sysbench { rate: 150, ..Sysbench::new(login(), CONNECTIONS, until) }.start(client)?;
         std::thread::sleep(Duration::from_secs(4));
         let replay = Replay::start(lab, &options(module))?;
+        // What they prepared was not captured. A connection of the same application that is, tells.
+        Sysbench::new(login(), 1, Until::Transactions(3)).run(client)?;
+        std::thread::sleep(Duration::from_secs(1));
         let ready = servers.online.statements()?.0.len();
         let status = load.wait(Duration::from_secs(40))?;
         ensure!(status.success(), "sysbench: {}", load.output());
@@ -512,7 +513,6 @@ fn check_captures(kind: Kind, corpus: &std::path::Path) -> Result<()> {
         let output = command.output().with_context(|| format!("starting {command:?}"))?;
         checked += 1;
         let said = String::from_utf8_lossy(&output.stdout);
-        println!("{}: {} {}", columns[0], output.status, said.trim_end());
         if !output.status.success() {
             failed.push(format!("{}: {said}{}", columns[0], String::from_utf8_lossy(&output.stderr)));
         }

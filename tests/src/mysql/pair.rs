@@ -134,11 +134,11 @@ impl<'lab> MysqlPair<'lab> {
         &mut self,
         lab: &Lab,
         options: &ReplayOptions,
-        load: impl FnOnce(&Self) -> Result<()>,
+        load: impl FnOnce(&Self, &mut Replay<'_>) -> Result<()>,
     ) -> Result<Finished> {
         self.begin()?;
-        let replay = Replay::start(lab, options)?;
-        let loaded = load(self).context("the load on online");
+        let mut replay = Replay::start(lab, options)?;
+        let loaded = load(self, &mut replay).context("the load on online");
         let finished = replay.finish()?;
         // The servers' word first: it says more about a failure than the counters do.
         with_report(loaded, &finished)?;

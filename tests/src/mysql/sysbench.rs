@@ -45,8 +45,6 @@ pub struct Sysbench {
     pub rate: u32,
     /// Which of its tests.
     pub script: &'static str,
-    /// More of its options.
-    pub more: Vec<String>,
 }
 
 /// Tables that it works on, and rows in each.
@@ -64,7 +62,6 @@ impl Sysbench {
             compression: Compression::Off,
             rate: 0,
             script: "oltp_read_write",
-            more: Vec::new(),
         }
     }
 
@@ -123,7 +120,7 @@ impl Sysbench {
             Until::Transactions(count) => ["--time=0".into(), format!("--events={count}")],
         });
         // Statements that meet each other's locks are repeated, as applications do.
-        command.arg("--mysql-ignore-errors=1213,1020,1205").args(&self.more).arg("run");
+        command.arg("--mysql-ignore-errors=1213,1020,1205").arg("run");
         Ok(command)
     }
 }
