@@ -19,6 +19,17 @@ const NEVER: Flags = Flags::CLIENT_SSL
     .union(Flags::CLIENT_REMEMBER_OPTIONS)
     .union(Flags::MULTI_FACTOR_AUTHENTICATION);
 
+/// Capabilities that change what is sent, so that both sides have to have them.
+const FORMS: Flags = Flags::CLIENT_COMPRESS
+    .union(Flags::CLIENT_ZSTD_COMPRESSION_ALGORITHM)
+    .union(Flags::CLIENT_PLUGIN_AUTH)
+    .union(Flags::CLIENT_CONNECT_ATTRS)
+    .union(Flags::CLIENT_SESSION_TRACK)
+    .union(Flags::CLIENT_DEPRECATE_EOF)
+    .union(Flags::CLIENT_OPTIONAL_RESULTSET_METADATA)
+    .union(Flags::CLIENT_QUERY_ATTRIBUTES)
+    .union(Flags::CLIENT_PROGRESS_OBSOLETE);
+
 /// Both kinds of capabilities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
@@ -62,9 +73,12 @@ impl Capabilities {
         Self { flags, mariadb: MariadbCapabilities::empty() }
     }
 
-    /// What both have.
-    pub fn common(self, other: Self) -> Self {
-        Self { flags: self.flags & other.flags, mariadb: self.mariadb & other.mariadb }
+    /// What a client that asked for `self` got from a server that offers `offered`.
+    pub fn granted(self, offered: Self) -> Self {
+        Self {
+            flags: self.flags & (offered.flags | WISHES | !FORMS),
+            mariadb: self.mariadb & offered.mariadb,
+        }
     }
 
     /// What to ask of a target that offers `offered`, in place of a client that asked for `self`.

@@ -1,6 +1,8 @@
 //! The MySQL plugin of tcpcopy: logins, sessions and statements that really run on the target.
 
+pub mod attributes;
 pub mod capabilities;
+pub mod command;
 pub mod compression;
 pub mod login;
 pub mod memory;

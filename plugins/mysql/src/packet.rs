@@ -62,6 +62,8 @@ pub struct Message<'a> {
     pub front: &'a [u8],
     /// How long it is.
     pub length: u64,
+    /// Sequence number of its first packet.
+    pub began: u8,
     /// Sequence number of its last packet.
     pub sequence: u8,
 }
@@ -90,6 +92,7 @@ pub struct Messages {
     /// The message's front.
     front: Vec<u8>,
     length: u64,
+    began: u8,
     under_way: bool,
 }
 
@@ -108,11 +111,8 @@ impl Messages {
         {
             *bytes = &bytes[HEADER + header.length..];
             let length = front.len() as u64;
-            return Some(Message {
-                front: &front[..front.len().min(FRONT)],
-                length,
-                sequence: header.sequence,
-            });
+            let (front, sequence) = (&front[..front.len().min(FRONT)], header.sequence);
+            return Some(Message { front, length, began: sequence, sequence });
         }
         loop {
             if self.headed < HEADER {
@@ -130,7 +130,9 @@ impl Messages {
                 let header = Header::at(&self.header)?;
                 self.left = header.length;
                 self.goes_on = header.goes_on();
-                self.under_way = true;
+                if !std::mem::replace(&mut self.under_way, true) {
+                    self.began = header.sequence;
+                }
             }
             let (now, rest) = bytes.split_at(bytes.len().min(self.left));
             let wanted = FRONT.saturating_sub(self.front.len()).min(now.len());
@@ -144,7 +146,13 @@ impl Messages {
             self.headed = 0;
             if !self.goes_on {
                 self.under_way = false;
-                return Some(Message { front: &self.front, length: self.length, sequence: self.header[3] });
+                let sequence = self.header[3];
+                return Some(Message {
+                    front: &self.front,
+                    length: self.length,
+                    began: self.began,
+                    sequence,
+                });
             }
         }
     }

@@ -5,7 +5,7 @@
 
 use crate::capabilities::Features;
 use crate::packet::{self, MOST, Message};
-use mysql_common::constants::StatusFlags;
+use mysql_common::constants::{SessionStateType, StatusFlags};
 use plugin_sdk::cursor::{Cursor, Read, Stop};
 
 /// How a command is answered.
@@ -54,6 +54,8 @@ pub struct Outcome {
     pub status: Option<u16>,
     /// The database that the session is in now, if the server said so.
     pub database: Option<Vec<u8>>,
+    /// Variables whose values changed, as far as the server said so.
+    pub variables: Vec<(Vec<u8>, Vec<u8>)>,
     /// The statement that was prepared.
     pub prepared: Option<Prepared>,
 }
@@ -251,11 +253,12 @@ impl Answer {
     }
 
     fn ok(&mut self, message: &Message<'_>, features: Features) -> Read<Step> {
-        let ok = Ok_::read(message.front, features)?;
+        let ok = Accepted::read(message.front, features)?;
         self.outcome.status = Some(ok.status);
         if ok.database.is_some() {
             self.outcome.database = ok.database;
         }
+        self.outcome.variables = ok.variables;
         Ok(self.end_of_result(ok.status))
     }
 
@@ -293,15 +296,17 @@ pub fn server_error(packet: &[u8]) -> Read<ServerError> {
 }
 
 /// What an OK packet says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ok_ {
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Accepted {
     /// The server's status.
     pub status: u16,
     /// The database that the session is in now, if it changed.
     pub database: Option<Vec<u8>>,
+    /// Variables whose values changed.
+    pub variables: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-impl Ok_ {
+impl Accepted {
     /// Reads it.
     ///
     /// # Errors
@@ -311,30 +316,37 @@ impl Ok_ {
         cursor.u8()?;
         packet::length_encoded(&mut cursor)?;
         packet::length_encoded(&mut cursor)?;
-        let status = cursor.u16_le()?;
+        let mut ok = Self { status: cursor.u16_le()?, ..Self::default() };
         cursor.u16_le()?;
-        let mut database = None;
-        if features.tracks_session && status & StatusFlags::SERVER_SESSION_STATE_CHANGED.bits() != 0 {
-            // More than is kept of a packet may be said; what is cut is not known then.
-            database = track(&mut cursor).unwrap_or_default();
+        if features.tracks_session && ok.status & StatusFlags::SERVER_SESSION_STATE_CHANGED.bits() != 0 {
+            // More than is kept of a packet may be said: what is cut is not known then.
+            let _ = ok.track(&mut cursor);
         }
-        Ok(Self { status, database })
+        Ok(ok)
     }
-}
 
-/// The new database, in what an OK packet says of changes of the session.
-fn track(cursor: &mut Cursor<'_>) -> Read<Option<Vec<u8>>> {
-    /// Number of the kind of change that is a new database.
-    const DATABASE: u8 = 1;
-    packet::length_encoded_bytes(cursor)?;
-    let mut changes = Cursor::new(packet::length_encoded_bytes(cursor)?);
-    let mut database = None;
-    while !changes.is_empty() {
-        let kind = changes.u8()?;
-        let mut change = Cursor::new(packet::length_encoded_bytes(&mut changes)?);
-        if kind == DATABASE {
-            database = Some(packet::length_encoded_bytes(&mut change)?.to_vec());
+    /// Changes of the session.
+    fn track(&mut self, cursor: &mut Cursor<'_>) -> Read<()> {
+        const VARIABLES: u8 = SessionStateType::SESSION_TRACK_SYSTEM_VARIABLES as u8;
+        const DATABASE: u8 = SessionStateType::SESSION_TRACK_SCHEMA as u8;
+        packet::length_encoded_bytes(cursor)?;
+        let mut changes = Cursor::new(packet::length_encoded_bytes(cursor)?);
+        while !changes.is_empty() {
+            let kind = changes.u8()?;
+            let mut change = Cursor::new(packet::length_encoded_bytes(&mut changes)?);
+            match kind {
+                VARIABLES => {
+                    // MariaDB tells several in one.
+                    while !change.is_empty() {
+                        let name = packet::length_encoded_bytes(&mut change)?.to_vec();
+                        let value = packet::length_encoded_bytes(&mut change)?.to_vec();
+                        self.variables.push((name, value));
+                    }
+                }
+                DATABASE => self.database = Some(packet::length_encoded_bytes(&mut change)?.to_vec()),
+                _ => {}
+            }
         }
+        Ok(())
     }
-    Ok(database)
 }

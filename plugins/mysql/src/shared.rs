@@ -4,6 +4,7 @@
 //! own logins gave away of passwords whose hash is configured.
 
 use crate::options::Options;
+use crate::tally::Tally;
 use plugin_sdk::{ConfigError, Settings};
 use std::collections::HashMap;
 
@@ -15,6 +16,8 @@ const MOST_USERS: usize = 4096;
 pub struct Shared {
     /// What users set.
     pub options: Options,
+    /// What the report says.
+    pub tally: Tally,
     databases: HashMap<Vec<u8>, Vec<u8>>,
     stage1: HashMap<Vec<u8>, [u8; 20]>,
 }

@@ -3,7 +3,9 @@
 mod common;
 
 use common::*;
-use mysql_common::auth::plugins::{caching_sha2_password::scramble_sha256, mysql_native_password::scramble_native};
+use mysql_common::auth::plugins::{
+    caching_sha2_password::scramble_sha256, mysql_native_password::scramble_native,
+};
 use plugin_sdk::Reply;
 use plugin_sdk::testing::{Decision, Record, Transcript, assert_split_invariant};
 use tcpcopy_mysql::Mysql;

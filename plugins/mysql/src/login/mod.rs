@@ -10,7 +10,7 @@ mod key;
 use crate::capabilities::Features;
 use crate::packet::{self, Message};
 use crate::passwords;
-use crate::results::{self, Ok_, ServerError};
+use crate::results::{self, Accepted, ServerError};
 use greeting::NONCE;
 use mysql_common::auth::plugins::{
     ChallengeResponsePlugin as _, Context, caching_sha2_password::scramble_sha256,
@@ -57,7 +57,7 @@ pub enum Next {
     /// Wait for another.
     Wait,
     /// The user is in.
-    In(Ok_),
+    In(Accepted),
 }
 
 /// Which of the challenge's parts is due.
@@ -153,7 +153,7 @@ impl Login {
         }
         let wrong = Failure::Impossible("the target sends what is no packet of a login");
         match message.front {
-            [0, ..] => Ok_::read(message.front, features).map(Next::In).map_err(|_| wrong),
+            [0, ..] => Accepted::read(message.front, features).map(Next::In).map_err(|_| wrong),
             [0xff, ..] => Err(results::server_error(message.front).map_or(wrong, Failure::Refused)),
             [0xfe] => Err(Failure::Impossible(
                 "the target asks for mysql_old_password, which is not supported: give the user another authentication plugin",

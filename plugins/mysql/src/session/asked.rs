@@ -1,22 +1,22 @@
 //! Commands whose answers have not come.
 
+use crate::memory::Undo;
 use crate::results::Form;
+use crate::statements::Slot;
 
-/// What a command that was sent does when it succeeds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a command that was sent is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum What {
     /// Nothing that the plugin has to know.
     Plain,
-    /// It selects this database.
-    Database(Box<[u8]>),
-    /// It prepares the statement of this number.
-    Prepare(u32),
-    /// It resets the session.
-    Reset,
+    /// Statements are run.
+    Run,
+    /// This statement is prepared.
+    Prepare(Slot),
+    /// A statement is run, or rows are fetched from it; it means something else on another connection.
+    Statement,
     /// The file that a LOAD DATA LOCAL asked for.
     File,
-    /// It names a statement of the target by its number, so it means something else on another connection.
-    Statement(u32),
 }
 
 /// A command that was sent.
@@ -24,6 +24,20 @@ pub(super) enum What {
 pub(super) struct Asked {
     /// How it is answered.
     pub(super) form: Form,
-    /// What it does.
+    /// What it is about.
     pub(super) what: What,
+    /// What has to be taken back if it fails.
+    pub(super) undo: Option<Undo>,
+}
+
+impl Asked {
+    /// One that fails without consequences.
+    pub(super) const fn new(form: Form, what: What) -> Self {
+        Self { form, what, undo: None }
+    }
+
+    /// Whether it counts as a statement.
+    pub(super) const fn is_statement(&self) -> bool {
+        matches!(self.what, What::Run | What::Statement)
+    }
 }

@@ -3,46 +3,27 @@
 //! Owns walking through the client's bytes: its login, its commands, the files that it sends. Each command is decided about as soon
 //! as what matters of it is there; the rest passes piece by piece.
 
-use super::Session;
 use super::asked::{Asked, What};
-use super::ids::Where;
 use super::out::Out;
+use super::{Event, Session};
+use crate::attributes;
+use crate::command;
 use crate::compression::{Algorithm, Unpacker};
 use crate::login::identity::Hello;
-use crate::packet::{HEADER, Header};
+use crate::packet::{HEADER, Header, MOST};
 use crate::results::Form;
 use crate::shared::Shared;
-use mysql_common::constants::CapabilityFlags as Flags;
+use crate::sql::{Kind, Server, Statements};
+use crate::statements::layout::{Attributes, Layout};
+use crate::statements::{Execution, Fate as Sent, LAST, TargetId};
+use mysql_common::constants::{CapabilityFlags as Flags, MariadbCapabilities};
 use plugin_sdk::{Origin, Reply};
+use std::ops::Range;
 
 /// Most bytes of a command that are looked at before anything of it is decided.
 const MAX_LOOK: usize = 1 << 20;
 /// Longest packet of a login.
 const MAX_LOGIN: usize = 1 << 16;
-
-/// Numbers of commands.
-mod command {
-    pub(super) const QUIT: u8 = 0x01;
-    pub(super) const INIT_DB: u8 = 0x02;
-    pub(super) const QUERY: u8 = 0x03;
-    pub(super) const FIELD_LIST: u8 = 0x04;
-    pub(super) const STATISTICS: u8 = 0x09;
-    pub(super) const CHANGE_USER: u8 = 0x11;
-    pub(super) const BINLOG_DUMP: u8 = 0x12;
-    pub(super) const TABLE_DUMP: u8 = 0x13;
-    pub(super) const REGISTER_REPLICA: u8 = 0x15;
-    pub(super) const PREPARE: u8 = 0x16;
-    pub(super) const EXECUTE: u8 = 0x17;
-    pub(super) const LONG_DATA: u8 = 0x18;
-    pub(super) const CLOSE: u8 = 0x19;
-    pub(super) const RESET: u8 = 0x1a;
-    pub(super) const SET_OPTION: u8 = 0x1b;
-    pub(super) const FETCH: u8 = 0x1c;
-    pub(super) const BINLOG_DUMP_GTID: u8 = 0x1e;
-    pub(super) const RESET_CONNECTION: u8 = 0x1f;
-    pub(super) const CLONE: u8 = 0x20;
-    pub(super) const BULK_EXECUTE: u8 = 0xfa;
-}
 
 /// Where in its stream a client is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,14 +87,18 @@ enum Walk {
     Wait,
 }
 
+/// Bytes of a command, counted from its first, that others are sent in place of.
+type Edit = (Range<usize>, Vec<u8>);
+
 /// What becomes of a command.
 enum Plan {
     Pass(End),
-    /// It passes with other bytes in place of four.
-    Patch(usize, [u8; 4], End),
+    /// It passes, with these changes, in their order.
+    Change(Vec<Edit>, End),
     Drop(&'static str),
     Wait,
-    GiveUp(&'static str),
+    /// It was dealt with, or the session is over.
+    Done,
 }
 
 impl Client {
@@ -129,6 +114,11 @@ impl Client {
     /// Whether part of a request was sent.
     pub(super) const fn is_within(&self) -> bool {
         self.within.is_some() || self.file.is_some()
+    }
+
+    /// Whether part of a command about statements was sent.
+    pub(super) fn statement_under_way(&self) -> bool {
+        matches!(&self.within, Some(Within { fate: Fate::Pass, end: End::Asked(asked), .. }) if asked.is_statement())
     }
 
     /// The connection to the target is gone.
@@ -165,7 +155,7 @@ impl Session {
                 }
                 _ if self.client.within.is_some() => self.within(out),
                 Phase::Hello => self.hello(shared, out),
-                Phase::LoggingIn => self.logging_in(out),
+                Phase::LoggingIn => self.logging_in(shared, out),
                 Phase::Commands => self.command(shared, out),
                 Phase::Search => self.search(shared, out),
             };
@@ -185,21 +175,23 @@ impl Session {
         }
         let Some(message) = rest.get(HEADER..HEADER + header.length) else { return Walk::Wait };
         match Hello::read(message) {
-            Ok(Hello::Login { identity, .. }) => {
+            Ok(Hello::Login { mut identity, proof, plugin }) => {
                 out.skip(HEADER + header.length);
                 out.end(Reply::NotExpected);
-                self.database.clone_from(&identity.database);
-                if let Some(database) = &identity.database {
-                    shared.learn_database(&identity.user, database);
+                if let Some(greeting) = &self.online.greeting {
+                    identity.capabilities = identity.capabilities.granted(greeting.capabilities);
                 }
-                self.identity = Some(identity);
+                self.online.agreed(identity.capabilities);
+                self.proof = Some((proof, plugin));
+                let database = identity.database.clone().unwrap_or_default();
+                self.become_user(shared, identity);
+                self.enter(shared, &database);
                 self.client.phase = Phase::LoggingIn;
-                self.count("sessions", out.actions);
+                shared.tally.event(self.user, Event::Session, out.actions);
                 self.log_in(shared, out.actions);
                 Walk::On
             }
             Ok(Hello::Tls) => {
-                out.actions.count("sessions given up, the client turned to TLS", 1);
                 self.give_up(
                     "the client turns to TLS: have clients connect without it (ssl-mode=DISABLED), or replay behind what ends it",
                     out.actions,
@@ -218,7 +210,7 @@ impl Session {
     }
 
     /// What follows until the first command, which begins with sequence number 0.
-    fn logging_in(&mut self, out: &mut Out<'_, '_>) -> Walk {
+    fn logging_in(&mut self, shared: &mut Shared, out: &mut Out<'_, '_>) -> Walk {
         let rest = out.rest();
         let Some(header) = Header::at(rest) else { return Walk::Wait };
         if header.sequence == 0 {
@@ -230,15 +222,21 @@ impl Session {
                 }
                 _ => None,
             };
-            self.unpacker = algorithm.map(Unpacker::new);
+            if let Some(algorithm) = algorithm {
+                self.unpacker = Some(Unpacker::new(algorithm));
+                self.online.compress(algorithm);
+            }
+            self.log_in(shared, out.actions);
             return Walk::On;
         }
         if header.length > MAX_LOGIN {
             self.give_up("the client's login is none", out.actions);
             return Walk::Wait;
         }
-        if rest.len() < HEADER + header.length {
-            return Walk::Wait;
+        let Some(message) = rest.get(HEADER..HEADER + header.length) else { return Walk::Wait };
+        if let (Some((proof, plugin)), Some((asked, _))) = (&mut self.proof, &self.online.challenge) {
+            *proof = message.to_vec();
+            plugin.clone_from(asked);
         }
         out.skip(HEADER + header.length);
         out.end(Reply::NotExpected);
@@ -311,7 +309,7 @@ impl Session {
         if let Some(sequence) = self.target.file.take() {
             // The client was not asked for the file that the target wants: it gets an empty one.
             out.put(&Header { length: 0, sequence: sequence.wrapping_add(1) }.bytes());
-            self.end(End::Asked(Asked { form: Form::Results, what: What::File }), out);
+            self.end(End::Asked(Asked::new(Form::Results, What::File)), out);
             return Walk::On;
         }
         if header.length == 0 {
@@ -321,39 +319,54 @@ impl Session {
         let look = header.length.min(MAX_LOOK);
         let Some(front) = rest.get(HEADER..HEADER + look) else { return Walk::Wait };
         let plan = self.plan(shared, front, header, out);
-        self.follow_plan(plan, header, out)
+        self.follow_plan(shared, plan, header, out)
     }
 
-    fn follow_plan(&mut self, plan: Plan, header: Header, out: &mut Out<'_, '_>) -> Walk {
-        match plan {
-            Plan::Pass(end) => {
-                self.count("commands sent", out.actions);
-                self.stream(header, Fate::Pass, end, out)
-            }
-            Plan::Patch(at, with, end) => {
-                self.count("commands sent", out.actions);
-                out.pass(HEADER + at);
-                out.skip(with.len());
-                out.put(&with);
-                let left = header.length - at - with.len();
-                self.client.within = Some(Within { left, goes_on: header.goes_on(), fate: Fate::Pass, end });
-                if left > 0 || header.goes_on() {
-                    return self.within(out);
-                }
-                let end = self.client.within.take().map_or(End::Silent, |within| within.end);
-                self.end(end, out);
-                Walk::On
-            }
+    fn follow_plan(
+        &mut self,
+        shared: &mut Shared,
+        plan: Plan,
+        header: Header,
+        out: &mut Out<'_, '_>,
+    ) -> Walk {
+        let (edits, end) = match plan {
+            Plan::Pass(end) => (Vec::new(), end),
+            Plan::Change(edits, end) => (edits, end),
             Plan::Drop(why) => {
-                self.count(why, out.actions);
-                self.stream(header, Fate::Skip, End::Silent, out)
+                shared.tally.dropped(self.user, why, out.actions);
+                return self.stream(header, Fate::Skip, End::Silent, out);
             }
-            Plan::Wait => Walk::Wait,
-            Plan::GiveUp(why) => {
-                self.give_up(why, out.actions);
-                Walk::Wait
-            }
+            Plan::Wait | Plan::Done => return Walk::Wait,
+        };
+        if matches!(&end, End::Asked(asked) if asked.is_statement()) {
+            shared.tally.event(self.user, Event::Sent, out.actions);
         }
+        if edits.is_empty() {
+            return self.stream(header, Fate::Pass, end, out);
+        }
+        let removed: usize = edits.iter().map(|(range, _)| range.len()).sum();
+        let added: usize = edits.iter().map(|(_, with)| with.len()).sum();
+        let length = header.length - removed + added;
+        if length == header.length {
+            out.pass(HEADER);
+        } else {
+            out.skip(HEADER);
+            out.put(&Header { length, ..header }.bytes());
+        }
+        let mut at = 0;
+        for (range, with) in edits {
+            out.pass(range.start - at);
+            out.skip(range.len());
+            out.put(&with);
+            at = range.end;
+        }
+        let left = header.length - at;
+        if left == 0 && !header.goes_on() {
+            self.end(end, out);
+            return Walk::On;
+        }
+        self.client.within = Some(Within { left, goes_on: header.goes_on(), fate: Fate::Pass, end });
+        Walk::On
     }
 
     /// A packet with another sequence number than that of a command.
@@ -370,7 +383,7 @@ impl Session {
         }
         let began = self.client.file.take().is_some();
         if fate == Fate::Pass {
-            let asked = Asked { form: Form::Results, what: What::File };
+            let asked = Asked::new(Form::Results, What::File);
             return self.stream(header, fate, End::Asked(asked), out);
         }
         if began {
@@ -382,67 +395,166 @@ impl Session {
     /// What becomes of a command, the front of which is given.
     fn plan(&mut self, shared: &mut Shared, front: &[u8], header: Header, out: &mut Out<'_, '_>) -> Plan {
         let whole = front.len() == header.length && !header.goes_on();
-        let asked = |form, what| End::Asked(Asked { form, what });
-        let plain = |form| Plan::Pass(asked(form, What::Plain));
-        let Some((&command, body)) = front.split_first() else { return Plan::Drop("empty commands") };
-        match command {
+        let Some((&code, body)) = front.split_first() else { return Plan::Drop("nothing in it") };
+        let form = command::form(code);
+        let plain = Plan::Pass(End::Asked(Asked::new(form, What::Plain)));
+        match code {
             command::QUIT => {
                 self.client.phase = Phase::Over;
                 Plan::Pass(End::Silent)
             }
-            command::INIT_DB => Plan::Pass(asked(Form::Simple, What::Database(body.into()))),
-            command::QUERY => {
-                self.client.may_ask_for_file = may_ask_for_file(body);
-                plain(Form::Results)
-            }
-            command::FIELD_LIST => plain(Form::Rows),
-            command::STATISTICS => plain(Form::Text),
-            command::SET_OPTION => plain(Form::Simple),
-            command::PREPARE => {
-                let online = self.ids.prepare();
-                Plan::Pass(asked(Form::Prepare, What::Prepare(online)))
-            }
-            command::EXECUTE | command::BULK_EXECUTE => self.statement(body, Form::Results),
-            command::FETCH => self.statement(body, Form::Rows),
-            command::RESET => self.statement(body, Form::Simple),
-            command::LONG_DATA | command::CLOSE => {
-                let plan = self.statement(body, Form::None);
-                if command == command::CLOSE
-                    && !matches!(plan, Plan::Wait)
-                    && let Some(id) = body.first_chunk()
-                {
-                    self.ids.close(u32::from_le_bytes(*id));
+            command::INIT_DB => {
+                let undo = self.memory.set_database(body);
+                if let Some(identity) = &self.identity {
+                    shared.learn_database(&identity.user, body);
                 }
-                plan
+                Plan::Pass(End::Asked(Asked { form, what: What::Plain, undo }))
             }
-            command::CHANGE_USER if !whole => Plan::GiveUp("a COM_CHANGE_USER is none"),
+            command::QUERY => self.query(body, whole),
+            command::PREPARE if !whole => {
+                let slot = self.prepared.prepare(&[], Sent::Dropped);
+                self.note_prepare(slot);
+                Plan::Drop("its length: too long to be prepared")
+            }
+            command::PREPARE => {
+                let slot = self.prepared.prepare(body, Sent::Sent);
+                self.note_prepare(slot);
+                Plan::Pass(End::Asked(Asked::new(form, What::Prepare(slot))))
+            }
+            command::EXECUTE => self.execute(front, header, whole),
+            command::BULK_EXECUTE => {
+                if !self
+                    .target
+                    .settled
+                    .mariadb
+                    .contains(MariadbCapabilities::MARIADB_CLIENT_STMT_BULK_OPERATIONS)
+                {
+                    return Plan::Drop("the target's kind: it has no COM_STMT_BULK_EXECUTE");
+                }
+                self.statement(body, form, |session, id| session.prepared.target_id(id))
+            }
+            command::FETCH => self.statement(body, form, |session, id| session.prepared.fetch(id)),
+            command::RESET => self.statement(body, form, |session, id| session.prepared.reset(id)),
+            command::LONG_DATA => self.statement(body, form, |session, id| session.prepared.long_data(id)),
+            command::CLOSE => self.statement(body, form, |session, id| session.prepared.close(id)),
+            command::CHANGE_USER if !whole => self.stop("a COM_CHANGE_USER is none", out),
             command::CHANGE_USER => self.change_user(shared, front, header, out),
-            command::RESET_CONNECTION => Plan::Pass(asked(Form::Simple, What::Reset)),
+            command::RESET_CONNECTION => {
+                self.prepared.clear();
+                self.memory.reset();
+                plain
+            }
             command::BINLOG_DUMP
             | command::BINLOG_DUMP_GTID
             | command::TABLE_DUMP
             | command::REGISTER_REPLICA => {
-                Plan::GiveUp("the client is a replica: what it reads can't be replayed")
+                self.stop("the client is a replica: what it reads can't be replayed", out)
             }
-            command::CLONE => Plan::GiveUp("the client clones the server: that can't be replayed"),
-            _ => plain(Form::Results),
+            command::CLONE => self.stop("the client clones the server: that can't be replayed", out),
+            _ => plain,
         }
     }
 
-    /// A command about a prepared statement.
-    fn statement(&mut self, body: &[u8], form: Form) -> Plan {
-        let Some(id) = body.first_chunk() else { return Plan::Drop("commands cut short") };
-        match self.ids.find(u32::from_le_bytes(*id)) {
-            Where::Awaited => Plan::Wait,
-            Where::Nowhere => Plan::Drop("commands left out, their statement is not known"),
-            Where::At(target) => {
-                let end = if form == Form::None {
-                    End::Silent
-                } else {
-                    End::Asked(Asked { form, what: What::Statement(target) })
-                };
-                Plan::Patch(1, target.to_le_bytes(), end)
+    fn stop(&mut self, why: &'static str, out: &mut Out<'_, '_>) -> Plan {
+        self.give_up(why, out.actions);
+        Plan::Done
+    }
+
+    /// How the client writes executions.
+    fn attributes(&self) -> Attributes {
+        let has =
+            self.identity.as_ref().is_some_and(|of| of.capabilities.has(Flags::CLIENT_QUERY_ATTRIBUTES));
+        if has { Attributes::With } else { Attributes::Without }
+    }
+
+    /// Whether the target does not understand the attributes that the client sends.
+    fn loses_attributes(&self) -> bool {
+        self.attributes() == Attributes::With && !self.target.settled.has(Flags::CLIENT_QUERY_ATTRIBUTES)
+    }
+
+    /// Statements in a text.
+    fn query(&mut self, body: &[u8], whole: bool) -> Plan {
+        let mut from = 0;
+        if self.attributes() == Attributes::With {
+            match attributes::text(body) {
+                Ok(at) => from = at,
+                Err(_) => return Plan::Drop("its query attributes: they can't be read"),
             }
+        }
+        let text = &body[from..];
+        self.client.may_ask_for_file = may_ask_for_file(text);
+        let mut undo = None;
+        if whole {
+            undo = self.memory.ran(text);
+            if matches!(Statements::quick(text, self.memory.mode()), Some(Kind::Prepare)) {
+                self.prepared.skip_online_id();
+            }
+        }
+        let end = End::Asked(Asked { form: Form::Results, what: What::Run, undo });
+        if from > 0 && self.loses_attributes() {
+            Plan::Change(vec![(1..1 + from, Vec::new())], end)
+        } else {
+            Plan::Pass(end)
+        }
+    }
+
+    /// An execution of a prepared statement.
+    fn execute(&mut self, packet: &[u8], header: Header, whole: bool) -> Plan {
+        let Some(id) = packet.get(1..).and_then(<[u8]>::first_chunk) else {
+            return Plan::Drop("its length: cut short");
+        };
+        let online = u32::from_le_bytes(*id);
+        let end = End::Asked(Asked::new(Form::Results, What::Statement));
+        if online == LAST
+            && self.prepared.target_id(LAST) == TargetId::Awaited
+            && matches!(self.memory.mode().server, Server::MariaDb(_))
+        {
+            // MariaDB knows by itself which one was prepared last.
+            return Plan::Pass(end);
+        }
+        let (id, splice) = match self.prepared.execute(online, packet, self.attributes()) {
+            Execution::Send { id, splice } => (id, splice),
+            Execution::Not(why) => return unavailable(why),
+            Execution::Malformed => return Plan::Drop("its form: no execution of its statement"),
+        };
+        let mut edits = vec![(1..5, id.to_le_bytes().to_vec())];
+        edits.extend(splice);
+        if self.loses_attributes() {
+            if !whole {
+                return Plan::Drop("its length: too long to take query attributes away");
+            }
+            let mut full = packet.to_vec();
+            for (range, with) in edits.into_iter().rev() {
+                full.splice(range, with);
+            }
+            let parameters = self.prepared.parameters(online).unwrap_or(0);
+            let types = self.prepared.types(online).unwrap_or_default();
+            let plain = Layout::of(&full, parameters, Attributes::With)
+                .and_then(|layout| attributes::without(&full, &layout, parameters, types));
+            let Some(plain) = plain else {
+                return Plan::Drop("its query attributes: they can't be taken away");
+            };
+            edits = vec![(0..packet.len(), plain)];
+        }
+        let added: usize = edits.iter().map(|(_, with)| with.len()).sum();
+        if edits.len() > 1 && (header.goes_on() || header.length + added >= MOST) {
+            return Plan::Drop("its length: too long to add types of parameters");
+        }
+        Plan::Change(edits, end)
+    }
+
+    /// Another command about a prepared statement.
+    fn statement(&mut self, body: &[u8], form: Form, find: impl FnOnce(&mut Self, u32) -> TargetId) -> Plan {
+        let Some(id) = body.first_chunk() else { return Plan::Drop("its length: cut short") };
+        match find(self, u32::from_le_bytes(*id)) {
+            TargetId::Known(target) => {
+                let end = match form {
+                    Form::None => End::Silent,
+                    _ => End::Asked(Asked::new(form, What::Statement)),
+                };
+                Plan::Change(vec![(1..5, target.to_le_bytes().to_vec())], end)
+            }
+            other => unavailable(other),
         }
     }
 
@@ -458,13 +570,13 @@ impl Session {
             return Plan::Wait;
         }
         let Some(Ok(identity)) = self.identity.as_ref().map(|identity| identity.changed(message)) else {
-            return Plan::GiveUp("a COM_CHANGE_USER is none");
+            return self.stop("a COM_CHANGE_USER is none", out);
         };
-        self.database.clone_from(&identity.database);
-        if let Some(database) = &identity.database {
-            shared.learn_database(&identity.user, database);
-        }
-        self.identity = Some(identity);
+        let database = identity.database.clone().unwrap_or_default();
+        self.memory.changed_user(&database, Some(identity.collation));
+        self.prepared.clear();
+        self.become_user(shared, identity);
+        self.enter(shared, &database);
         if let Some(message) = self.begin_change(shared, out.actions) {
             out.skip(HEADER + header.length);
             let mut packet = Vec::new();
@@ -472,7 +584,7 @@ impl Session {
             out.put(&packet);
             out.flush();
         }
-        Plan::Wait
+        Plan::Done
     }
 
     /// Looks for the beginning of a command.
@@ -493,12 +605,24 @@ impl Session {
         }
         if header.sequence == 0 && header.length > 0 {
             self.client.phase = Phase::Commands;
+            self.found(rest);
             self.log_in(shared, out.actions);
             return Walk::On;
         }
         out.actions.count("bytes before the first whole command", rest.len() as u64);
         out.skip(rest.len());
         Walk::Wait
+    }
+}
+
+/// What becomes of a command whose statement is not there.
+const fn unavailable(why: TargetId) -> Plan {
+    match why {
+        TargetId::Known(_) | TargetId::Awaited => Plan::Wait,
+        TargetId::Dropped => Plan::Drop("its statement: left out by a rule"),
+        TargetId::Refused => Plan::Drop("its statement: refused by the target"),
+        TargetId::Unknown => Plan::Drop("its statement: not known, prepared before the capture"),
+        TargetId::Lost => Plan::Drop("its statement: what it needs was lost with a connection"),
     }
 }
 

@@ -4,23 +4,33 @@
 
 mod asked;
 mod client;
-mod ids;
+mod online;
 mod out;
+mod restore;
 mod target;
 
 use crate::compression::Unpacker;
 use crate::login::Credential;
+use crate::login::greeting::NONCE;
 use crate::login::identity::Identity;
-use crate::passwords::Secret;
+use crate::memory::Memory;
+use crate::passwords::{self, Secret};
 use crate::shared::Shared;
-use asked::Asked;
+use crate::sql::Mode;
+use crate::statements::{self, Prepared, Slot};
+use crate::tally::{Event, User};
+use asked::{Asked, What};
 use client::{Client, Phase};
-use ids::Ids;
+use online::{Online, Told};
 use out::Out;
 use plugin_sdk::{Actions, Level, Loss, Opening, Origin, Reply};
-use std::collections::VecDeque;
+use restore::Homes;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use target::Target;
+
+/// Answers to PREPAREs that are remembered until both sides of them are known.
+const MOST_TOLD: usize = 16_384;
 
 /// A session.
 #[derive(Debug)]
@@ -30,40 +40,76 @@ pub struct Session {
     over: bool,
     /// Who the client is, once that is known.
     identity: Option<Identity>,
-    /// The database that it is in.
-    database: Option<Vec<u8>>,
+    user: User,
+    /// What the client has proved itself with, and the plugin that it is of.
+    proof: Option<(Vec<u8>, Vec<u8>)>,
     client: Client,
     /// Opens the client's packets, if they are compressed.
     unpacker: Option<Unpacker>,
     /// What was opened and is not decided about.
     unpacked: Vec<u8>,
+    /// Number of undecided bytes that the online server's side knows of.
+    watched: usize,
     target: Target,
+    online: Online,
     outstanding: VecDeque<Asked>,
-    ids: Ids,
+    memory: Memory,
+    prepared: Prepared,
+    /// PREPAREs that were decided about.
+    prepares: u64,
+    /// What the online server said to those that were not decided about yet.
+    told: HashMap<u64, statements::Answer>,
+    /// Those that it has said nothing to.
+    untold: HashMap<u64, Slot>,
+    homes: Homes,
+    /// Ids that statements must get again, because requests on their way name them.
+    wanted: HashMap<Slot, u32>,
+    /// Connections that were ready.
+    connections: u32,
 }
 
 impl Session {
     /// A session that begins.
     pub fn new(shared: &mut Shared, opening: &Opening, _: &mut Actions<'_>) -> Self {
+        let joined = opening.origin != Origin::Start;
         let mut session = Self {
             from: opening.client,
             over: false,
             identity: None,
-            database: None,
+            user: shared.tally.user(b""),
+            proof: None,
             client: Client::new(opening.origin),
             unpacker: None,
             unpacked: Vec::new(),
+            watched: 0,
             target: Target::default(),
+            online: if joined { Online::joined() } else { Online::new() },
             outstanding: VecDeque::new(),
-            ids: Ids::default(),
+            memory: Memory::new(Mode::default()),
+            prepared: Prepared::default(),
+            prepares: 0,
+            told: HashMap::new(),
+            untold: HashMap::new(),
+            homes: Homes::default(),
+            wanted: HashMap::new(),
+            connections: 0,
         };
-        if opening.origin != Origin::Start
-            && let Some(user) = shared.options.joined_user(opening.client.ip())
-        {
-            session.database = shared.joined_database(user).map(<[u8]>::to_vec);
-            session.identity = Some(Identity::assumed(user.to_vec(), session.database.clone()));
+        if joined && let Some(user) = shared.options.joined_user(opening.client.ip()) {
+            let user = user.to_vec();
+            let database = shared.joined_database(&user).map(<[u8]>::to_vec);
+            if let Some(database) = &database {
+                session.memory.set_database(database);
+            }
+            session.become_user(shared, Identity::assumed(user, database));
         }
         session
+    }
+
+    /// The client is known.
+    fn become_user(&mut self, shared: &mut Shared, identity: Identity) {
+        self.user = shared.tally.user(&identity.user);
+        self.memory.set_collation(identity.collation);
+        self.identity = Some(identity);
     }
 
     /// The session ends for a reason that users can do something about.
@@ -74,18 +120,31 @@ impl Session {
         }
     }
 
-    /// Adds to a number of the session's user.
-    fn count(&self, what: &str, actions: &Actions<'_>) {
-        let user = self.identity.as_ref().map_or(&b"?"[..], |identity| &identity.user);
-        actions.count(&format!("user {}: {what}", shown(user)), 1);
+    /// What a user proves itself with at the target.
+    fn credential(&self, shared: &mut Shared, user: &[u8]) -> Option<Credential> {
+        let stage2 = match shared.options.passwords.of(user, self.from.ip())? {
+            Secret::Password(password) => return Some(Credential::Password(password.clone())),
+            Secret::Stage2(stage2) => *stage2,
+        };
+        let given_away = || {
+            let (proof, _) = self.proof.as_ref()?;
+            let (_, nonce) = self.online.challenge.as_ref()?;
+            passwords::stage1(&stage2, nonce.get(..NONCE)?, proof)
+        };
+        if let Some(stage1) = given_away() {
+            shared.learn_stage1(user, stage1);
+        }
+        shared.stage1(user).copied().map(Credential::Stage1)
     }
 
-    /// What a user proves itself with at the target.
-    fn credential(&self, shared: &Shared, user: &[u8]) -> Option<Credential> {
-        Some(match shared.options.passwords.of(user, self.from.ip())? {
-            Secret::Password(password) => Credential::Password(password.clone()),
-            Secret::Stage2(_) => Credential::Stage1(*shared.stage1(user)?),
-        })
+    /// Lets the online server's side know of new request bytes.
+    fn watch(&mut self, bytes: &[u8]) {
+        if let Some(new) = bytes.get(self.watched..) {
+            if self.client.phase != Phase::Search {
+                self.online.client(new);
+            }
+            self.watched = bytes.len();
+        }
     }
 
     /// Decides about the bytes that are there.
@@ -94,6 +153,9 @@ impl Session {
             return;
         }
         let mut rest = bytes;
+        if self.unpacker.is_none() {
+            self.watch(bytes);
+        }
         while self.unpacker.is_none() && !rest.is_empty() && !self.over {
             let mut packer = self.target.packer.take();
             let mut out = Out::captured(actions, rest, packer.as_mut());
@@ -101,6 +163,7 @@ impl Session {
             let taken = out.taken();
             self.target.packer = packer.or(self.target.packer.take());
             rest = &rest[taken..];
+            self.watched = self.watched.saturating_sub(taken);
             if taken == 0 || self.unpacker.is_none() {
                 break;
             }
@@ -114,8 +177,12 @@ impl Session {
     fn on_packed(&mut self, shared: &mut Shared, bytes: &[u8], actions: &mut Actions<'_>) {
         let Some(unpacker) = &mut self.unpacker else { return };
         actions.discard(bytes.len());
-        let unpacked = &mut self.unpacked;
-        if unpacker.feed(bytes, |plain, _| unpacked.extend_from_slice(plain)).is_err() {
+        let (unpacked, online) = (&mut self.unpacked, &mut self.online);
+        let fed = unpacker.feed(bytes, |plain, _| {
+            online.client(plain);
+            unpacked.extend_from_slice(plain);
+        });
+        if fed.is_err() {
             return self.give_up("the client's compressed packets can't be read", actions);
         }
         self.walk_unpacked(shared, actions);
@@ -146,28 +213,78 @@ impl Session {
     }
 
     /// Takes the online server's bytes.
-    pub fn on_reference(&mut self, _: &mut Shared, _: &[u8], _: &mut Actions<'_>) {}
-
-    /// Bytes of the online server are missing.
-    pub fn on_reference_gap(&mut self) {}
-
-    /// The connection to the target is lost.
-    pub fn on_connection_lost(&mut self, _: &mut Shared, loss: Loss, actions: &mut Actions<'_>) {
+    pub fn on_reference(&mut self, shared: &mut Shared, bytes: &[u8], _: &mut Actions<'_>) {
         if self.over {
             return;
         }
-        let kept = loss.kept as usize;
-        for _ in 0..loss.unanswered.min(self.outstanding.len() as u32) {
-            self.outstanding.pop_front();
-            self.count("statements lost with their connection", actions);
+        let mut told = Vec::new();
+        self.online.server(bytes, &mut told);
+        for told in told {
+            match told {
+                Told::Prepared(number, answer) => match self.untold.remove(&number) {
+                    Some(slot) => self.prepared.online_answer(slot, answer),
+                    None if number >= self.prepares && self.told.len() < MOST_TOLD => {
+                        self.told.insert(number, answer);
+                    }
+                    None => {}
+                },
+                Told::Database(name) => self.enter(shared, &name),
+            }
         }
-        while self.outstanding.len() > kept {
-            self.outstanding.pop_front();
+    }
+
+    /// Bytes of the online server are missing.
+    pub fn on_reference_gap(&mut self) {
+        self.online.on_gap();
+    }
+
+    /// The session is in this database now.
+    fn enter(&mut self, shared: &mut Shared, database: &[u8]) {
+        if let Some(identity) = &self.identity {
+            shared.learn_database(&identity.user, database);
+        }
+        self.memory.set_database(database);
+    }
+
+    /// A PREPARE was decided about.
+    fn note_prepare(&mut self, slot: Slot) {
+        let number = self.prepares;
+        self.prepares += 1;
+        self.homes.add(slot, self.memory.database());
+        if let Some(answer) = self.told.remove(&number) {
+            self.prepared.online_answer(slot, answer);
+        } else if self.untold.len() < MOST_TOLD {
+            self.untold.insert(number, slot);
+        }
+    }
+
+    /// The connection to the target is lost.
+    pub fn on_connection_lost(&mut self, shared: &mut Shared, loss: Loss, actions: &mut Actions<'_>) {
+        if self.over {
+            return;
+        }
+        let kept = (loss.kept as usize).min(self.outstanding.len());
+        let gone = self.outstanding.drain(..self.outstanding.len() - kept);
+        let mut statements = gone.filter(Asked::is_statement).count() as u32;
+        if loss.interrupted && self.client.statement_under_way() {
+            statements += 1;
+        }
+        shared.tally.lost(self.user, "statement", statements, actions);
+        for (what, amount) in self.memory.connection_lost().counts() {
+            shared.tally.lost(self.user, what, amount, actions);
         }
         let changing = self.target.lose(loss.interrupted);
-        if self.outstanding.iter().any(|asked| asked.what == asked::What::File) {
+        let of_kept = |what: &dyn Fn(What) -> bool| self.outstanding.iter().any(|asked| what(asked.what));
+        if of_kept(&|what| what == What::File) {
             return self.give_up("the target closed within a LOAD DATA LOCAL", actions);
         }
+        let names_statements = of_kept(&|what| what == What::Statement)
+            || (!loss.interrupted && self.client.statement_under_way());
+        if names_statements && self.wanted.is_empty() {
+            self.wanted = self.prepared.placed().into_iter().collect();
+        }
+        let prepares = self.outstanding.iter().filter(|asked| matches!(asked.what, What::Prepare(_))).count();
+        self.prepared.connection_lost(prepares);
         self.client.on_connection_lost(loss.interrupted);
         if changing {
             if !loss.interrupted {
@@ -176,7 +293,6 @@ impl Session {
             actions.end_request(Reply::NotExpected);
             self.client.interrupted = false;
         }
-        self.ids.lose();
     }
 
     /// Request bytes are missing.
@@ -191,6 +307,16 @@ impl Session {
             return self.give_up("a client's login was not captured whole", actions);
         }
         self.client.on_gap();
+        self.watched = 0;
+        self.told.clear();
+        self.untold.clear();
+    }
+
+    /// A command surely begins with these bytes, behind others that are missing or not understood.
+    fn found(&mut self, bytes: &[u8]) {
+        self.online.restart();
+        self.prepares = self.online.prepares();
+        self.online.client(bytes);
     }
 
     /// The client has closed.

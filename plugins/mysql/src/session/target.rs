@@ -2,8 +2,9 @@
 //!
 //! Owns the connection's state from its greeting to its answers.
 
-use super::asked::What;
-use super::{Session, shown};
+use super::asked::{Asked, What};
+use super::restore::Restore;
+use super::{Event, Phase, Session, shown};
 use crate::capabilities::{Capabilities, Features};
 use crate::compression::{self, Algorithm, Packer, Unpacker};
 use crate::login::greeting::{First, Greeting};
@@ -12,6 +13,8 @@ use crate::packet::{self, Message, Messages};
 use crate::passwords::Secret;
 use crate::results::{Answer, Outcome, ServerError, Step};
 use crate::shared::Shared;
+use crate::sql::Server;
+use crate::statements;
 use mysql_common::constants::CapabilityFlags as Flags;
 use plugin_sdk::{Actions, Level, Reply};
 use std::time::Duration;
@@ -31,6 +34,8 @@ enum State {
     Greeted(Box<Greeting>),
     /// A login is under way.
     Login(Box<Login>),
+    /// It is being made what the one before was.
+    Restoring(Box<Restore>),
     /// Commands may be sent.
     Ready,
     /// The same, within a COM_CHANGE_USER.
@@ -65,6 +70,11 @@ impl Target {
         matches!(self.state, State::Ready)
     }
 
+    /// What was agreed on changes in answers.
+    pub(super) const fn features(&self) -> Features {
+        self.features
+    }
+
     /// The connection is gone. Whether a COM_CHANGE_USER was under way.
     pub(super) fn lose(&mut self, interrupted: bool) -> bool {
         let changing = matches!(self.state, State::Changing(_));
@@ -73,6 +83,18 @@ impl Target {
             packer.clear();
         }
         changing
+    }
+
+    /// Sends a message that prepares the connection.
+    pub(super) fn prepare(&self, message: &[u8], actions: &mut Actions<'_>) {
+        let mut bytes = Vec::new();
+        packet::write(&mut bytes, 0, message);
+        let Some(packer) = &self.packer else { return actions.prepare(&bytes) };
+        let mut packed = Vec::new();
+        for (sequence, piece) in bytes.chunks(1 << 16).enumerate() {
+            compression::pack(packer.algorithm(), sequence as u8, piece, &mut packed);
+        }
+        actions.prepare(&packed);
     }
 
     /// Sequence number of the next compressed packet within a command, if they are compressed.
@@ -132,6 +154,13 @@ impl Session {
             // Whatever it is, it ends in a login that fails.
             State::Greeted(_) => self.give_up("the target speaks before it is asked", actions),
             State::Login(login) => self.on_login(shared, login, message, actions),
+            State::Restoring(mut restore) => {
+                if self.on_restored(shared, &mut restore, message, actions) {
+                    self.ready(shared, actions);
+                } else {
+                    self.target.state = State::Restoring(restore);
+                }
+            }
             State::Changing(login) => self.on_change(shared, login, message, actions),
             State::Ready => {
                 self.target.state = State::Ready;
@@ -143,10 +172,11 @@ impl Session {
     fn on_greeting(&mut self, shared: &mut Shared, message: &Message<'_>, actions: &mut Actions<'_>) {
         match First::read(message.front) {
             Ok(First::Greeting(greeting)) => {
+                self.memory.set_server(Server::from_version(&greeting.version));
                 self.target.state = State::Greeted(Box::new(greeting));
                 self.log_in(shared, actions);
             }
-            Ok(First::Refused(error)) => self.refused(&error, actions),
+            Ok(First::Refused(error)) => self.refused(shared, &error, actions),
             Err(why) => self.give_up(why, actions),
         }
     }
@@ -158,10 +188,18 @@ impl Session {
         if !greeting.capabilities.has(Flags::CLIENT_PROTOCOL_41) {
             return self.give_up("the target speaks the protocol from before MySQL 4.1", actions);
         }
-        let Some(credential) = self.credential(shared, &identity.user) else {
+        let user = identity.user.clone();
+        let Some(credential) = self.credential(shared, &user) else {
+            let is_hash =
+                matches!(shared.options.passwords.of(&user, self.from.ip()), Some(Secret::Stage2(_)));
+            if is_hash && matches!(self.client.phase, Phase::Hello | Phase::LoggingIn) {
+                // The rest of the client's login may give it away.
+                return;
+            }
             return self.without_password(shared, actions);
         };
-        let database = self.database.as_deref();
+        let (Some(identity), State::Greeted(greeting)) = (&self.identity, &self.target.state) else { return };
+        let database = self.memory.database();
         let settled = identity.capabilities.settle(greeting.capabilities, database);
         let mut login = Login::new(credential, &greeting.plugin, &greeting.nonce);
         let (proof, plugin) = login.first();
@@ -175,35 +213,30 @@ impl Session {
     }
 
     fn without_password(&mut self, shared: &Shared, actions: &mut Actions<'_>) {
-        let user = self.identity.as_ref().map(|identity| identity.user.clone()).unwrap_or_default();
-        match shared.options.passwords.of(&user, self.from.ip()) {
+        shared.tally.event(self.user, Event::NoPassword, actions);
+        let user = self.identity.as_ref().map(|identity| identity.user.as_slice()).unwrap_or_default();
+        match shared.options.passwords.of(user, self.from.ip()) {
             Some(Secret::Stage2(_)) => {
-                self.count("sessions given up, no login seen that fits the password's hash", actions);
                 self.give_up("only the hash of a password is known, and no login with it was seen", actions);
             }
-            _ => {
-                self.count("sessions given up, no password is given", actions);
-                self.give_up("no password is given for the user: see `passwords` and `password`", actions);
-            }
+            _ => self.give_up("no password is given for the user: see `passwords` and `password`", actions),
         }
     }
 
-    fn refused(&mut self, error: &ServerError, actions: &mut Actions<'_>) {
+    fn refused(&mut self, shared: &mut Shared, error: &ServerError, actions: &mut Actions<'_>) {
+        shared.tally.login_refused(self.user, error.code, &error.text, actions);
         let text = shown(&error.text);
-        self.count(&format!("logins refused: {} {text}", error.code), actions);
         actions.log(Level::Warn, &format!("the target refuses a login: {} {text}", error.code));
         self.give_up("the target refused the login", actions);
     }
 
-    fn failed(&mut self, failure: Failure, actions: &mut Actions<'_>) {
+    fn failed(&mut self, shared: &mut Shared, failure: Failure, actions: &mut Actions<'_>) {
         match failure {
-            Failure::Refused(error) => self.refused(&error, actions),
-            Failure::Impossible(why) => {
-                self.count("logins failed", actions);
-                self.give_up(why, actions);
-            }
+            Failure::Refused(error) => self.refused(shared, &error, actions),
+            Failure::Impossible(why) => self.give_up(why, actions),
             Failure::Unknown(plugin) => {
-                self.count(&format!("logins failed: authentication plugin {}", shown(&plugin)), actions);
+                let plugin = shown(&plugin);
+                actions.log(Level::Warn, &format!("the target asks for the authentication plugin {plugin}"));
                 self.give_up("the target asks for an authentication plugin that is not supported", actions);
             }
         }
@@ -228,12 +261,12 @@ impl Session {
                 self.target.last = login.into_last();
                 self.logged_in(shared, actions);
             }
-            Err(failure) => self.failed(failure, actions),
+            Err(failure) => self.failed(shared, failure, actions),
         }
     }
 
     fn logged_in(&mut self, shared: &mut Shared, actions: &mut Actions<'_>) {
-        self.count("logins ok", actions);
+        shared.tally.event(self.user, Event::LoginAccepted, actions);
         let algorithm = if self.target.settled.has(Flags::CLIENT_COMPRESS) {
             Some(Algorithm::Zlib)
         } else if self.target.settled.has(Flags::CLIENT_ZSTD_COMPRESSION_ALGORITHM) {
@@ -246,11 +279,20 @@ impl Session {
         }
         self.target.packer = algorithm.map(Packer::new);
         self.target.unpacker = algorithm.map(Unpacker::new);
-        self.ready(shared, actions);
+        self.target.packed = 0;
+        if self.connections > 0 {
+            shared.tally.event(self.user, Event::Rebuilt, actions);
+        }
+        let mut restore = self.restore();
+        if self.restore_next(&mut restore, actions).is_none() {
+            return self.ready(shared, actions);
+        }
+        self.target.state = State::Restoring(Box::new(restore));
     }
 
     fn ready(&mut self, shared: &mut Shared, actions: &mut Actions<'_>) {
         self.target.state = State::Ready;
+        self.connections = self.connections.saturating_add(1);
         actions.clear_timer();
         actions.ready();
         self.resume(shared, actions);
@@ -258,15 +300,16 @@ impl Session {
 
     /// A COM_CHANGE_USER was sent. Gives its message.
     pub(super) fn begin_change(&mut self, shared: &mut Shared, actions: &mut Actions<'_>) -> Option<Vec<u8>> {
-        let identity = self.identity.as_ref()?;
-        let Some(credential) = self.credential(shared, &identity.user) else {
+        let user = self.identity.as_ref()?.user.clone();
+        let Some(credential) = self.credential(shared, &user) else {
             self.without_password(shared, actions);
             return None;
         };
         let (plugin, nonce) = &self.target.last;
         let mut login = Login::new(credential, plugin, nonce);
         let (proof, plugin) = login.first();
-        let message = identity.change_user(self.target.settled, self.database.as_deref(), &proof, &plugin);
+        let message =
+            self.identity.as_ref()?.change_user(self.target.settled, self.memory.database(), &proof, &plugin);
         self.target.state = State::Changing(Box::new(login));
         Some(message)
     }
@@ -294,15 +337,14 @@ impl Session {
             }
             Ok(Next::Wait) => self.target.state = State::Changing(login),
             Ok(Next::In(_)) => {
-                self.count("logins ok", actions);
+                shared.tally.event(self.user, Event::LoginAccepted, actions);
                 self.target.last = login.into_last();
                 self.target.state = State::Ready;
-                self.ids.clear();
                 actions.end_request(Reply::Expected);
                 actions.reply_complete();
                 self.resume(shared, actions);
             }
-            Err(failure) => self.failed(failure, actions),
+            Err(failure) => self.failed(shared, failure, actions),
         }
     }
 
@@ -319,7 +361,7 @@ impl Session {
                     self.target.file = Some(message.sequence);
                     self.target.follow();
                 }
-                self.answered(shared, asked.what, answer.outcome, actions);
+                self.answered(shared, asked, answer.outcome, actions);
                 actions.reply_complete();
                 self.resume(shared, actions);
             }
@@ -343,40 +385,33 @@ impl Session {
     }
 
     /// An answer is complete.
-    fn answered(&mut self, shared: &mut Shared, what: What, outcome: Outcome, actions: &Actions<'_>) {
+    fn answered(&mut self, shared: &mut Shared, asked: Asked, outcome: Outcome, actions: &Actions<'_>) {
         match &outcome.error {
-            None => self.count("answered ok", actions),
-            Some(error) => self.count(&format!("answered with error {}", error.code), actions),
+            None if asked.is_statement() => shared.tally.event(self.user, Event::Answered, actions),
+            None => {}
+            Some(error) => shared.tally.error(self.user, error.code, &error.text, actions),
+        }
+        if let (Some(_), Some(undo)) = (&outcome.error, asked.undo) {
+            self.memory.failed(undo);
+        }
+        if let Some(status) = outcome.status {
+            self.memory.status(status);
+        }
+        for (name, value) in &outcome.variables {
+            self.memory.tracked(name, value);
         }
         if let Some(database) = &outcome.database {
-            self.enter(shared, database.clone());
+            self.enter(shared, database);
         }
-        match what {
-            What::Database(name) if outcome.error.is_none() => self.enter(shared, name.into_vec()),
-            What::Prepare(online) => self.ids.answered(online, outcome.prepared.map(|prepared| prepared.id)),
-            What::Reset if outcome.error.is_none() => self.ids.clear(),
-            _ => {}
+        match asked.what {
+            What::Prepare(slot) => {
+                let answer = match outcome.prepared {
+                    Some(of) => statements::Answer::Prepared { id: of.id, parameters: of.parameters },
+                    None => statements::Answer::Refused,
+                };
+                self.prepared.target_answer(slot, answer);
+            }
+            What::Plain | What::Run | What::Statement | What::File => {}
         }
-    }
-
-    /// The session is in this database now.
-    pub(super) fn enter(&mut self, shared: &mut Shared, database: Vec<u8>) {
-        if let Some(identity) = &self.identity {
-            shared.learn_database(&identity.user, &database);
-        }
-        self.database = Some(database);
-    }
-
-    /// Sends a message that prepares the connection.
-    #[expect(dead_code, reason = "for what is restored")]
-    fn prepare(&mut self, message: &[u8], actions: &mut Actions<'_>) {
-        let mut bytes = Vec::new();
-        packet::write(&mut bytes, 0, message);
-        let Some(packer) = &self.target.packer else { return actions.prepare(&bytes) };
-        let mut packed = Vec::new();
-        for (sequence, piece) in bytes.chunks(1 << 16).enumerate() {
-            compression::pack(packer.algorithm(), sequence as u8, piece, &mut packed);
-        }
-        actions.prepare(&packed);
     }
 }

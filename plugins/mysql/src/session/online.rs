@@ -1,0 +1,283 @@
+//! The online server's side of a session.
+//!
+//! Owns what its bytes tell: its greeting and challenges, the numbers that it gives to prepared statements, the database that the
+//! session is in. For that it reads along what the client sends, ahead of what is decided about it. Where it is not known what
+//! was agreed on, or bytes are missing, only the first packet behind a command is believed.
+
+use crate::capabilities::{Capabilities, Features};
+use crate::command;
+use crate::compression::{Algorithm, Unpacker};
+use crate::login::greeting::{First, Greeting};
+use crate::packet::{self, Message, Messages};
+use crate::results::{Answer, Form, Step};
+use crate::statements;
+use mysql_common::constants::CapabilityFlags as Flags;
+use plugin_sdk::cursor::Cursor;
+use std::collections::VecDeque;
+
+/// Commands whose answers are awaited at most.
+const MOST_AWAITED: usize = 4096;
+
+/// What the online server told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// Its answer to the PREPARE of this number, counted from 0.
+    Prepared(u64, statements::Answer),
+    /// The database that the session is in.
+    Database(Vec<u8>),
+}
+
+/// How much of the server's stream is understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The greeting is awaited.
+    Greeting,
+    /// A login is under way.
+    Login,
+    /// Answers are followed from packet to packet.
+    Answers,
+    /// The first packet behind a command is its answer's first.
+    Loose,
+    /// Nothing.
+    Lost,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Awaited {
+    Answer(Form, Option<u64>),
+    Login,
+}
+
+/// What is known of the online server.
+#[derive(Debug)]
+pub(super) struct Online {
+    stage: Stage,
+    server: Messages,
+    client: Messages,
+    unpacker: Option<Unpacker>,
+    features: Features,
+    /// Its greeting.
+    pub(super) greeting: Option<Greeting>,
+    /// Plugin and challenge that it asked for last.
+    pub(super) challenge: Option<(Vec<u8>, Vec<u8>)>,
+    awaited: VecDeque<Awaited>,
+    answer: Option<Answer>,
+    /// The client sends a file.
+    file: bool,
+    /// Commands of the client that prepare statements, so far.
+    prepares: u64,
+}
+
+impl Online {
+    /// One whose connection is seen from its beginning.
+    pub(super) fn new() -> Self {
+        Self {
+            stage: Stage::Greeting,
+            server: Messages::default(),
+            client: Messages::default(),
+            unpacker: None,
+            features: Features::default(),
+            greeting: None,
+            challenge: None,
+            awaited: VecDeque::new(),
+            answer: None,
+            file: false,
+            prepares: 0,
+        }
+    }
+
+    /// One whose connection is joined.
+    pub(super) fn joined() -> Self {
+        Self { stage: Stage::Loose, ..Self::new() }
+    }
+
+    /// How many statements the client has prepared.
+    pub(super) const fn prepares(&self) -> u64 {
+        self.prepares
+    }
+
+    /// What client and server agreed on is known.
+    pub(super) fn agreed(&mut self, capabilities: Capabilities) {
+        self.features = capabilities.features();
+    }
+
+    /// The client's packets are compressed from here on, and so are the server's once the login is done.
+    pub(super) fn compress(&mut self, algorithm: Algorithm) {
+        // The server's OK, the last thing before, comes first.
+        self.unpacker = Some(Unpacker::new(algorithm));
+    }
+
+    /// Bytes of the server are missing.
+    pub(super) fn on_gap(&mut self) {
+        self.stage = match self.stage {
+            // The packets themselves can be found again, but not those that hold them.
+            _ if self.unpacker.is_some() => Stage::Lost,
+            Stage::Lost => Stage::Lost,
+            _ => Stage::Loose,
+        };
+        self.server = Messages::default();
+        self.answer = None;
+    }
+
+    /// Bytes of the client are missing; a command begins with those that come next.
+    pub(super) fn restart(&mut self) {
+        self.client = Messages::default();
+        self.file = false;
+        self.awaited.clear();
+        self.answer = None;
+        if self.stage != Stage::Lost {
+            self.stage = Stage::Loose;
+        }
+    }
+
+    /// Reads what the client sends.
+    pub(super) fn client(&mut self, mut bytes: &[u8]) {
+        let mut client = std::mem::take(&mut self.client);
+        while let Some(message) = client.next(&mut bytes) {
+            self.asked(&message);
+        }
+        self.client = client;
+    }
+
+    fn asked(&mut self, message: &Message<'_>) {
+        if self.file {
+            if message.length == 0 {
+                self.file = false;
+                self.awaits(Awaited::Answer(Form::Results, None));
+            }
+            return;
+        }
+        if message.began != 0 {
+            // A login's, or a file where the wish for it was not seen.
+            return;
+        }
+        let Some(code) = message.first() else { return };
+        let prepare = (code == command::PREPARE).then_some(self.prepares);
+        self.prepares += u64::from(prepare.is_some());
+        match command::form(code) {
+            _ if code == command::CHANGE_USER => self.awaits(Awaited::Login),
+            Form::None => {}
+            form => self.awaits(Awaited::Answer(form, prepare)),
+        }
+    }
+
+    fn awaits(&mut self, awaited: Awaited) {
+        if self.stage == Stage::Loose {
+            // It sends no command before the answer to the one before, as far as can be known.
+            self.awaited.clear();
+            self.server = Messages::default();
+            self.answer = None;
+        }
+        if self.awaited.len() < MOST_AWAITED {
+            self.awaited.push_back(awaited);
+        } else {
+            self.stage = Stage::Lost;
+        }
+    }
+
+    /// Reads what the server sends.
+    pub(super) fn server(&mut self, bytes: &[u8], told: &mut Vec<Told>) {
+        let mut rest = bytes;
+        while !rest.is_empty() && self.stage != Stage::Lost {
+            let in_login = matches!(self.stage, Stage::Greeting | Stage::Login);
+            let mut server = std::mem::take(&mut self.server);
+            match &mut self.unpacker {
+                Some(_) if !in_login => {
+                    let Some(mut unpacker) = self.unpacker.take() else { return };
+                    let fed = unpacker.feed(rest, |mut plain, _| {
+                        while let Some(message) = server.next(&mut plain) {
+                            self.said(&message, told);
+                        }
+                    });
+                    self.unpacker = Some(unpacker);
+                    rest = &[];
+                    if fed.is_err() {
+                        self.stage = Stage::Lost;
+                    }
+                }
+                _ => {
+                    if let Some(message) = server.next(&mut rest) {
+                        self.said(&message, told);
+                    }
+                }
+            }
+            self.server = server;
+        }
+    }
+
+    fn said(&mut self, message: &Message<'_>, told: &mut Vec<Told>) {
+        match self.stage {
+            Stage::Lost => {}
+            Stage::Greeting => {
+                self.stage = match First::read(message.front) {
+                    Ok(First::Greeting(greeting)) => {
+                        self.challenge = Some((greeting.plugin.clone(), greeting.nonce.clone()));
+                        self.greeting = Some(greeting);
+                        Stage::Login
+                    }
+                    _ => Stage::Lost,
+                };
+            }
+            Stage::Login => self.login(message),
+            Stage::Answers | Stage::Loose => self.answered(message, told),
+        }
+    }
+
+    fn login(&mut self, message: &Message<'_>) {
+        match message.front {
+            [0, ..] => {
+                self.stage = Stage::Answers;
+                if let (Some(greeting), None) = (&self.greeting, &self.unpacker)
+                    && !greeting.capabilities.has(Flags::CLIENT_PROTOCOL_41)
+                {
+                    self.stage = Stage::Lost;
+                }
+            }
+            [0xff, ..] => self.stage = Stage::Lost,
+            [0xfe, rest @ ..] if !rest.is_empty() => {
+                let mut cursor = Cursor::new(rest);
+                let name = packet::until_zero(&mut cursor).unwrap_or_default().to_vec();
+                let data = cursor.rest();
+                self.challenge = Some((name, data.strip_suffix(&[0]).unwrap_or(data).to_vec()));
+            }
+            _ => {}
+        }
+    }
+
+    fn answered(&mut self, message: &Message<'_>, told: &mut Vec<Told>) {
+        let Some(&awaited) = self.awaited.front() else { return };
+        let Awaited::Answer(form, prepare) = awaited else {
+            self.awaited.pop_front();
+            self.stage = Stage::Login;
+            return self.login(message);
+        };
+        let is_first = self.answer.is_none();
+        let mut answer = self.answer.take().unwrap_or_else(|| Answer::new(form));
+        let step = answer.take(message, self.features);
+        if is_first && let Some(prepare) = prepare {
+            told.push(Told::Prepared(
+                prepare,
+                match answer.outcome.prepared {
+                    Some(of) => statements::Answer::Prepared { id: of.id, parameters: of.parameters },
+                    None => statements::Answer::Refused,
+                },
+            ));
+        }
+        if self.stage == Stage::Loose {
+            self.file = step == Ok(Step::File);
+            self.awaited.pop_front();
+            return;
+        }
+        match step {
+            Ok(Step::More) => self.answer = Some(answer),
+            Ok(step) => {
+                self.file = step == Step::File;
+                self.awaited.pop_front();
+                if let Some(database) = answer.outcome.database {
+                    told.push(Told::Database(database));
+                }
+            }
+            Err(_) => self.stage = Stage::Loose,
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! Where statements are at the target.
+
+use super::{Prepared, Slot, Target};
+
+impl Prepared {
+    /// The statements that the target knows, with their ids there.
+    pub fn placed(&self) -> Vec<(Slot, u32)> {
+        let placed = self.entries.iter().filter_map(|(&number, entry)| match entry.target {
+            Target::Known(id) => Some((Slot(number), id)),
+            _ => None,
+        });
+        placed.collect()
+    }
+
+    /// How many parameters a statement of the online server has, if a server said so.
+    pub fn parameters(&self, online: u32) -> Option<u16> {
+        self.entries.get(&self.number(online)?)?.parameters
+    }
+
+    /// The types that a statement of the online server was executed with last, as they stood in the packet.
+    pub fn types(&self, online: u32) -> Option<&[u8]> {
+        Some(&self.entries.get(&self.number(online)?)?.types)
+    }
+}
