@@ -1,14 +1,20 @@
 //! The options that users set, and what they mean.
 
 use crate::passwords::{self, Passwords, matches};
+use crate::rewrite::{self, Rewrite};
+use crate::rules::{self, Rules};
 use plugin_sdk::{ConfigError, PluginOption, Settings};
 use std::net::IpAddr;
 
 /// What the options say.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Options {
     /// What users log in with.
     pub passwords: Passwords,
+    /// What is kept and what is dropped.
+    pub rules: Rules,
+    /// What is changed.
+    pub rewrite: Rewrite,
     /// The user of connections that are joined mid-stream, by client address.
     join_users: Vec<(String, String)>,
     join_user: Option<String>,
@@ -32,6 +38,8 @@ pub fn list() -> Vec<PluginOption> {
         ),
         PluginOption::table("join-databases").default("{}").help("That database by user: `app=shop`."),
     ]);
+    list.extend(rules::options());
+    list.extend(rewrite::options());
     list
 }
 
@@ -44,6 +52,8 @@ impl Options {
         let text = |name: &str| settings.text(name).filter(|text| !text.is_empty()).map(str::to_owned);
         Ok(Self {
             passwords: Passwords::from_settings(settings)?,
+            rules: Rules::from_settings(settings)?,
+            rewrite: Rewrite::from_settings(settings)?,
             join_users: settings.table("join-users").to_vec(),
             join_user: text("join-user"),
             join_databases: settings.table("join-databases").to_vec(),

@@ -12,12 +12,14 @@ use crate::compression::{Algorithm, Unpacker};
 use crate::login::identity::Hello;
 use crate::packet::{HEADER, Header, MOST};
 use crate::results::Form;
+use crate::rules::Choice;
 use crate::shared::Shared;
 use crate::sql::{Kind, Server, Statements};
 use crate::statements::layout::{Attributes, Layout};
 use crate::statements::{Execution, Fate as Sent, LAST, TargetId};
 use mysql_common::constants::{CapabilityFlags as Flags, MariadbCapabilities};
-use plugin_sdk::{Origin, Reply};
+use plugin_sdk::{Actions, Origin, Reply};
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// Most bytes of a command that are looked at before anything of it is decided.
@@ -95,7 +97,7 @@ enum Plan {
     Pass(End),
     /// It passes, with these changes, in their order.
     Change(Vec<Edit>, End),
-    Drop(&'static str),
+    Drop(Cow<'static, str>),
     Wait,
     /// It was dealt with, or the session is over.
     Done,
@@ -188,6 +190,9 @@ impl Session {
                 self.enter(shared, &database);
                 self.client.phase = Phase::LoggingIn;
                 shared.tally.event(self.user, Event::Session, out.actions);
+                if self.is_left_out(shared, out.actions) {
+                    return Walk::Wait;
+                }
                 self.log_in(shared, out.actions);
                 Walk::On
             }
@@ -333,7 +338,7 @@ impl Session {
             Plan::Pass(end) => (Vec::new(), end),
             Plan::Change(edits, end) => (edits, end),
             Plan::Drop(why) => {
-                shared.tally.dropped(self.user, why, out.actions);
+                shared.tally.dropped(self.user, &why, out.actions);
                 return self.stream(header, Fate::Skip, End::Silent, out);
             }
             Plan::Wait | Plan::Done => return Walk::Wait,
@@ -395,32 +400,44 @@ impl Session {
     /// What becomes of a command, the front of which is given.
     fn plan(&mut self, shared: &mut Shared, front: &[u8], header: Header, out: &mut Out<'_, '_>) -> Plan {
         let whole = front.len() == header.length && !header.goes_on();
-        let Some((&code, body)) = front.split_first() else { return Plan::Drop("nothing in it") };
+        let Some((&code, body)) = front.split_first() else {
+            return Plan::Drop(Cow::Borrowed("nothing in it"));
+        };
         let form = command::form(code);
         let plain = Plan::Pass(End::Asked(Asked::new(form, What::Plain)));
+        let is_replica = matches!(
+            code,
+            command::BINLOG_DUMP
+                | command::BINLOG_DUMP_GTID
+                | command::TABLE_DUMP
+                | command::REGISTER_REPLICA
+        );
+        if is_replica {
+            return self.stop("the client is a replica: what it reads can't be replayed", out);
+        }
+        if let Choice::Drop(rule) = shared.options.rules.command(self.memory.database(), code) {
+            return Plan::Drop(rule.name().into());
+        }
         match code {
             command::QUIT => {
                 self.client.phase = Phase::Over;
                 Plan::Pass(End::Silent)
             }
             command::INIT_DB => {
+                let mapped = shared.options.rewrite.database(body).into_owned();
                 let undo = self.memory.set_database(body);
                 if let Some(identity) = &self.identity {
                     shared.learn_database(&identity.user, body);
                 }
-                Plan::Pass(End::Asked(Asked { form, what: What::Plain, undo }))
+                let end = End::Asked(Asked { form, what: What::Plain, undo });
+                if mapped == body {
+                    Plan::Pass(end)
+                } else {
+                    Plan::Change(vec![(1..front.len(), mapped)], end)
+                }
             }
-            command::QUERY => self.query(body, whole),
-            command::PREPARE if !whole => {
-                let slot = self.prepared.prepare(&[], Sent::Dropped);
-                self.note_prepare(slot);
-                Plan::Drop("its length: too long to be prepared")
-            }
-            command::PREPARE => {
-                let slot = self.prepared.prepare(body, Sent::Sent);
-                self.note_prepare(slot);
-                Plan::Pass(End::Asked(Asked::new(form, What::Prepare(slot))))
-            }
+            command::QUERY => self.query(shared, body, header, whole, out),
+            command::PREPARE => self.prepare(shared, body, header, whole),
             command::EXECUTE => self.execute(front, header, whole),
             command::BULK_EXECUTE => {
                 if !self
@@ -429,7 +446,7 @@ impl Session {
                     .mariadb
                     .contains(MariadbCapabilities::MARIADB_CLIENT_STMT_BULK_OPERATIONS)
                 {
-                    return Plan::Drop("the target's kind: it has no COM_STMT_BULK_EXECUTE");
+                    return Plan::Drop(Cow::Borrowed("the target's kind: it has no COM_STMT_BULK_EXECUTE"));
                 }
                 self.statement(body, form, |session, id| session.prepared.target_id(id))
             }
@@ -441,14 +458,9 @@ impl Session {
             command::CHANGE_USER => self.change_user(shared, front, header, out),
             command::RESET_CONNECTION => {
                 self.prepared.clear();
+                self.named.clear();
                 self.memory.reset();
                 plain
-            }
-            command::BINLOG_DUMP
-            | command::BINLOG_DUMP_GTID
-            | command::TABLE_DUMP
-            | command::REGISTER_REPLICA => {
-                self.stop("the client is a replica: what it reads can't be replayed", out)
             }
             command::CLONE => self.stop("the client clones the server: that can't be replayed", out),
             _ => plain,
@@ -472,36 +484,109 @@ impl Session {
         self.attributes() == Attributes::With && !self.target.settled.has(Flags::CLIENT_QUERY_ATTRIBUTES)
     }
 
+    /// Whether a rule leaves the user's sessions out.
+    fn is_left_out(&mut self, shared: &mut Shared, actions: &mut Actions<'_>) -> bool {
+        let Some(identity) = &self.identity else { return false };
+        let Choice::Drop(rule) = shared.options.rules.login(&identity.user) else { return false };
+        shared.tally.dropped(self.user, &rule.name(), actions);
+        self.give_up("the user is left out by `keep-users` or `drop-users`", actions);
+        true
+    }
+
     /// Statements in a text.
-    fn query(&mut self, body: &[u8], whole: bool) -> Plan {
+    fn query(
+        &mut self,
+        shared: &mut Shared,
+        body: &[u8],
+        header: Header,
+        whole: bool,
+        out: &mut Out<'_, '_>,
+    ) -> Plan {
         let mut from = 0;
         if self.attributes() == Attributes::With {
             match attributes::text(body) {
                 Ok(at) => from = at,
-                Err(_) => return Plan::Drop("its query attributes: they can't be read"),
+                Err(_) => return Plan::Drop(Cow::Borrowed("its query attributes: they can't be read")),
             }
         }
         let text = &body[from..];
-        self.client.may_ask_for_file = may_ask_for_file(text);
-        let mut undo = None;
-        if whole {
-            undo = self.memory.ran(text);
-            if matches!(Statements::quick(text, self.memory.mode()), Some(Kind::Prepare)) {
-                self.prepared.skip_online_id();
+        let mut mode = self.memory.mode();
+        if !whole {
+            mode = mode.beginning();
+        }
+        if matches!(Statements::quick(text, mode), Some(Kind::Prepare)) {
+            self.prepared.skip_online_id();
+        }
+        let mut kept = Cow::Borrowed(text);
+        match shared.options.rules.statement(self.memory.database(), text, mode, &mut self.named) {
+            Choice::Keep => {}
+            Choice::Drop(rule) => return Plan::Drop(rule.name().into()),
+            Choice::Part { .. } if !whole => {
+                return Plan::Drop(Cow::Borrowed("its length: too long to take a part away"));
+            }
+            Choice::Part { text, dropped } => {
+                for rule in dropped {
+                    shared.tally.dropped(self.user, &rule.name(), out.actions);
+                }
+                kept = text.into();
             }
         }
+        self.client.may_ask_for_file = may_ask_for_file(&kept);
+        let undo = if whole { self.memory.ran(&kept) } else { None };
         let end = End::Asked(Asked { form: Form::Results, what: What::Run, undo });
+        if let Some(rewritten) = shared.options.rewrite.statement(&kept, mode) {
+            kept = rewritten.into();
+        }
+        let mut edits = Vec::new();
         if from > 0 && self.loses_attributes() {
-            Plan::Change(vec![(1..1 + from, Vec::new())], end)
+            edits.push((1..1 + from, Vec::new()));
+        }
+        if let Cow::Owned(text) = kept {
+            edits.push((1 + from..1 + body.len(), text));
+        }
+        self.changed(edits, header, end)
+    }
+
+    /// A command with these changes, if they fit into its packet.
+    fn changed(&self, edits: Vec<Edit>, header: Header, end: End) -> Plan {
+        let length: usize = header.length + edits.iter().map(|(_, with)| with.len()).sum::<usize>();
+        let removed: usize = edits.iter().map(|(range, _)| range.len()).sum();
+        if length != header.length + removed && (header.goes_on() || length - removed >= MOST) {
+            return Plan::Drop(Cow::Borrowed("its length: too long to be changed"));
+        }
+        Plan::Change(edits, end)
+    }
+
+    /// A statement is prepared.
+    fn prepare(&mut self, shared: &mut Shared, text: &[u8], header: Header, whole: bool) -> Plan {
+        let mode = self.memory.mode();
+        let why = if whole {
+            match shared.options.rules.statement(self.memory.database(), text, mode, &mut self.named) {
+                Choice::Keep => None,
+                Choice::Drop(rule) => Some(rule.name().into()),
+                Choice::Part { .. } => Some(Cow::Borrowed("its form: several statements can't be prepared")),
+            }
         } else {
-            Plan::Pass(end)
+            Some(Cow::Borrowed("its length: too long to be prepared"))
+        };
+        if let Some(why) = why {
+            let slot = self.prepared.prepare(&[], Sent::Dropped);
+            self.note_prepare(slot);
+            return Plan::Drop(why);
+        }
+        let slot = self.prepared.prepare(text, Sent::Sent);
+        self.note_prepare(slot);
+        let end = End::Asked(Asked::new(Form::Prepare, What::Prepare(slot)));
+        match shared.options.rewrite.statement(text, mode) {
+            None => Plan::Pass(end),
+            Some(rewritten) => self.changed(vec![(1..1 + text.len(), rewritten)], header, end),
         }
     }
 
     /// An execution of a prepared statement.
     fn execute(&mut self, packet: &[u8], header: Header, whole: bool) -> Plan {
         let Some(id) = packet.get(1..).and_then(<[u8]>::first_chunk) else {
-            return Plan::Drop("its length: cut short");
+            return Plan::Drop(Cow::Borrowed("its length: cut short"));
         };
         let online = u32::from_le_bytes(*id);
         let end = End::Asked(Asked::new(Form::Results, What::Statement));
@@ -515,13 +600,15 @@ impl Session {
         let (id, splice) = match self.prepared.execute(online, packet, self.attributes()) {
             Execution::Send { id, splice } => (id, splice),
             Execution::Not(why) => return unavailable(why),
-            Execution::Malformed => return Plan::Drop("its form: no execution of its statement"),
+            Execution::Malformed => {
+                return Plan::Drop(Cow::Borrowed("its form: no execution of its statement"));
+            }
         };
         let mut edits = vec![(1..5, id.to_le_bytes().to_vec())];
         edits.extend(splice);
         if self.loses_attributes() {
             if !whole {
-                return Plan::Drop("its length: too long to take query attributes away");
+                return Plan::Drop(Cow::Borrowed("its length: too long to take query attributes away"));
             }
             let mut full = packet.to_vec();
             for (range, with) in edits.into_iter().rev() {
@@ -532,20 +619,16 @@ impl Session {
             let plain = Layout::of(&full, parameters, Attributes::With)
                 .and_then(|layout| attributes::without(&full, &layout, parameters, types));
             let Some(plain) = plain else {
-                return Plan::Drop("its query attributes: they can't be taken away");
+                return Plan::Drop(Cow::Borrowed("its query attributes: they can't be taken away"));
             };
             edits = vec![(0..packet.len(), plain)];
         }
-        let added: usize = edits.iter().map(|(_, with)| with.len()).sum();
-        if edits.len() > 1 && (header.goes_on() || header.length + added >= MOST) {
-            return Plan::Drop("its length: too long to add types of parameters");
-        }
-        Plan::Change(edits, end)
+        self.changed(edits, header, end)
     }
 
     /// Another command about a prepared statement.
     fn statement(&mut self, body: &[u8], form: Form, find: impl FnOnce(&mut Self, u32) -> TargetId) -> Plan {
-        let Some(id) = body.first_chunk() else { return Plan::Drop("its length: cut short") };
+        let Some(id) = body.first_chunk() else { return Plan::Drop(Cow::Borrowed("its length: cut short")) };
         match find(self, u32::from_le_bytes(*id)) {
             TargetId::Known(target) => {
                 let end = match form {
@@ -575,7 +658,11 @@ impl Session {
         let database = identity.database.clone().unwrap_or_default();
         self.memory.changed_user(&database, Some(identity.collation));
         self.prepared.clear();
+        self.named.clear();
         self.become_user(shared, identity);
+        if self.is_left_out(shared, out.actions) {
+            return Plan::Done;
+        }
         self.enter(shared, &database);
         if let Some(message) = self.begin_change(shared, out.actions) {
             out.skip(HEADER + header.length);
@@ -619,10 +706,14 @@ impl Session {
 const fn unavailable(why: TargetId) -> Plan {
     match why {
         TargetId::Known(_) | TargetId::Awaited => Plan::Wait,
-        TargetId::Dropped => Plan::Drop("its statement: left out by a rule"),
-        TargetId::Refused => Plan::Drop("its statement: refused by the target"),
-        TargetId::Unknown => Plan::Drop("its statement: not known, prepared before the capture"),
-        TargetId::Lost => Plan::Drop("its statement: what it needs was lost with a connection"),
+        TargetId::Dropped => Plan::Drop(Cow::Borrowed("its statement: left out by a rule")),
+        TargetId::Refused => Plan::Drop(Cow::Borrowed("its statement: refused by the target")),
+        TargetId::Unknown => {
+            Plan::Drop(Cow::Borrowed("its statement: not known, prepared before the capture"))
+        }
+        TargetId::Lost => {
+            Plan::Drop(Cow::Borrowed("its statement: what it needs was lost with a connection"))
+        }
     }
 }
 

@@ -15,8 +15,8 @@ use crate::login::greeting::NONCE;
 use crate::login::identity::Identity;
 use crate::memory::Memory;
 use crate::passwords::{self, Secret};
+use crate::rules::Named;
 use crate::shared::Shared;
-use crate::sql::Mode;
 use crate::statements::{self, Prepared, Slot};
 use crate::tally::{Event, User};
 use asked::{Asked, What};
@@ -54,6 +54,8 @@ pub struct Session {
     online: Online,
     outstanding: VecDeque<Asked>,
     memory: Memory,
+    /// Statements prepared in SQL.
+    named: Named,
     prepared: Prepared,
     /// PREPAREs that were decided about.
     prepares: u64,
@@ -85,7 +87,8 @@ impl Session {
             target: Target::default(),
             online: if joined { Online::joined() } else { Online::new() },
             outstanding: VecDeque::new(),
-            memory: Memory::new(Mode::default()),
+            memory: Memory::new(shared.options.rules.initial_mode()),
+            named: Named::default(),
             prepared: Prepared::default(),
             prepares: 0,
             told: HashMap::new(),

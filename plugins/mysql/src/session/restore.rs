@@ -47,8 +47,12 @@ pub(super) struct Restore {
 
 impl Session {
     /// The tasks that a new connection needs.
-    pub(super) fn restore(&mut self) -> Restore {
-        let mut tasks: VecDeque<Task> = self.memory.restore().into_iter().map(Task::Run).collect();
+    pub(super) fn restore(&mut self, shared: &Shared) -> Restore {
+        let rewrite = &shared.options.rewrite;
+        let mode = self.memory.mode();
+        let rewritten = |text: Vec<u8>| rewrite.statement(&text, mode).unwrap_or(text);
+        let mut tasks: VecDeque<Task> =
+            self.memory.restore().into_iter().map(|text| Task::Run(rewritten(text))).collect();
         let wanted = std::mem::take(&mut self.wanted);
         let mut statements = self.prepared.rebuild();
         statements.sort_by_key(|(slot, _)| wanted.get(slot).copied().unwrap_or(u32::MAX));
@@ -57,14 +61,14 @@ impl Session {
             let home = self.homes.of(slot);
             if home.is_some() && home != database {
                 database = home;
-                tasks.push_back(Task::Database(home.unwrap_or_default().to_vec()));
+                tasks.push_back(Task::Database(rewrite.database(home.unwrap_or_default()).into_owned()));
             }
-            tasks.push_back(Task::Prepare(slot, text.to_vec()));
+            tasks.push_back(Task::Prepare(slot, rewritten(text.to_vec())));
         }
         if database != self.memory.database()
             && let Some(database) = self.memory.database()
         {
-            tasks.push_back(Task::Database(database.to_vec()));
+            tasks.push_back(Task::Database(rewrite.database(database).into_owned()));
         }
         Restore { tasks, wanted, ..Restore::default() }
     }

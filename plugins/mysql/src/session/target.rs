@@ -9,6 +9,7 @@ use crate::capabilities::{Capabilities, Features};
 use crate::compression::{self, Algorithm, Packer, Unpacker};
 use crate::login::greeting::{First, Greeting};
 use crate::login::{Failure, Login, Next};
+use crate::memory::Refused;
 use crate::packet::{self, Message, Messages};
 use crate::passwords::Secret;
 use crate::results::{Answer, Outcome, ServerError, Step};
@@ -199,7 +200,8 @@ impl Session {
             return self.without_password(shared, actions);
         };
         let (Some(identity), State::Greeted(greeting)) = (&self.identity, &self.target.state) else { return };
-        let database = self.memory.database();
+        let database = self.memory.database().map(|name| shared.options.rewrite.database(name));
+        let database = database.as_deref();
         let settled = identity.capabilities.settle(greeting.capabilities, database);
         let mut login = Login::new(credential, &greeting.plugin, &greeting.nonce);
         let (proof, plugin) = login.first();
@@ -283,7 +285,7 @@ impl Session {
         if self.connections > 0 {
             shared.tally.event(self.user, Event::Rebuilt, actions);
         }
-        let mut restore = self.restore();
+        let mut restore = self.restore(shared);
         if self.restore_next(&mut restore, actions).is_none() {
             return self.ready(shared, actions);
         }
@@ -308,8 +310,9 @@ impl Session {
         let (plugin, nonce) = &self.target.last;
         let mut login = Login::new(credential, plugin, nonce);
         let (proof, plugin) = login.first();
-        let message =
-            self.identity.as_ref()?.change_user(self.target.settled, self.memory.database(), &proof, &plugin);
+        let database = self.memory.database().map(|name| shared.options.rewrite.database(name));
+        let identity = self.identity.as_ref()?;
+        let message = identity.change_user(self.target.settled, database.as_deref(), &proof, &plugin);
         self.target.state = State::Changing(Box::new(login));
         Some(message)
     }
@@ -392,7 +395,7 @@ impl Session {
             Some(error) => shared.tally.error(self.user, error.code, &error.text, actions),
         }
         if let (Some(_), Some(undo)) = (&outcome.error, asked.undo) {
-            self.memory.failed(undo);
+            self.memory.failed(undo, Refused::ByTarget);
         }
         if let Some(status) = outcome.status {
             self.memory.status(status);
@@ -400,7 +403,9 @@ impl Session {
         for (name, value) in &outcome.variables {
             self.memory.tracked(name, value);
         }
-        if let Some(database) = &outcome.database {
+        if let Some(database) = &outcome.database
+            && shared.options.rewrite.is_empty()
+        {
             self.enter(shared, database);
         }
         match asked.what {
