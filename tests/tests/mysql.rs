@@ -36,7 +36,7 @@ fn with_lab(body: impl FnOnce(&Lab) -> Result<()>) {
 
 /// A number that the plugin counted for the user of the tests.
 fn counted(finished: &Finished, what: &str) -> Result<u64> {
-    finished.report().module_count("mysql", &format!("user {USER}: {what}"))
+    finished.report().module_count("mysql", &format!("user \"{USER}\": {what}"))
 }
 
 /// Logins over the network that a server wrote down, refused ones included.
@@ -243,7 +243,7 @@ fn wrong_and_missing_passwords(kind: Kind) {
             };
             let refused = number(USER, "Access denied");
             ensure!(refused == 20, "{refused} of 20 refused logins are reported: {counts}");
-            let without = number("stranger", "no password");
+            let without = number("stranger", "want of a password");
             ensure!(without == 15, "{without} of 15 sessions without a password are reported: {counts}");
             let gave_up = finished.report().by_reason("requests_given_up")?;
             ensure!(!gave_up.is_empty(), "no request was given up");
@@ -256,11 +256,11 @@ fn wrong_and_missing_passwords(kind: Kind) {
 /// A client that turns to TLS is reported with what to do; others go on.
 fn clients_with_tls_are_reported(kind: Kind) {
     with_lab(|lab| {
-        let mut servers = MysqlPair::start(lab, (Flavour::MySql, Flavour::MariaDb))?;
+        let mut servers = MysqlPair::start(lab, MYSQL_TO_MARIADB)?;
         servers.begin()?;
         let replay = Replay::start(lab, &options(module(kind)))?;
         for security in [Security::Tls, Security::Plain] {
-            command_line(lab.host(Host::Client), Flavour::MySql, &login(), security, "DO 1; SELECT 4711")?;
+            command_line(lab.host(Host::Client), Flavour::MariaDb, &login(), security, "DO 1; SELECT 4711")?;
         }
         let finished = replay.finish()?;
         let check = || {
@@ -418,7 +418,7 @@ fn a_target_that_is_killed(kind: Kind) {
             let is_load = |text: &str| text.contains("sbtest");
             let online = servers.online.statements()?.run(is_load).len() as u64;
             let target = servers.target.statements()?.run(is_load).len() as u64;
-            let lost = counted(&finished, "statements lost with their connection")?;
+            let lost = counted(&finished, "lost with a connection: statement")?;
             let given_up = finished.report().given_up()?;
             println!("{online} on online, {target} on target, {lost} lost, {given_up} given up");
             println!("{}", finished.report().module("mysql")?["counts"]);
