@@ -1,5 +1,6 @@
 //! What client and server agreed on, and what the plugin agrees on with the target in the client's place.
 
+use crate::compression::Algorithm;
 use mysql_common::constants::{CapabilityFlags as Flags, MariadbCapabilities};
 
 /// Capabilities that name nothing but a wish of the client's; servers need not offer them.
@@ -71,6 +72,20 @@ impl Capabilities {
             | Flags::CLIENT_PLUGIN_AUTH
             | Flags::CLIENT_LOCAL_FILES;
         Self { flags, mariadb: MariadbCapabilities::empty() }
+    }
+
+    /// The client compresses so, as its packets show.
+    pub fn compress(&mut self, algorithm: Algorithm) {
+        self.plain();
+        self.flags |= match algorithm {
+            Algorithm::Zlib => Flags::CLIENT_COMPRESS,
+            Algorithm::Zstd => Flags::CLIENT_ZSTD_COMPRESSION_ALGORITHM,
+        };
+    }
+
+    /// The client does not compress.
+    pub fn plain(&mut self) {
+        self.flags.remove(Flags::CLIENT_COMPRESS | Flags::CLIENT_ZSTD_COMPRESSION_ALGORITHM);
     }
 
     /// What a client that asked for `self` got from a server that offers `offered`.

@@ -4,6 +4,7 @@ pub mod attributes;
 pub mod capabilities;
 pub mod command;
 pub mod compression;
+pub mod known;
 pub mod login;
 pub mod memory;
 pub mod options;

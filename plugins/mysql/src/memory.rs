@@ -7,7 +7,8 @@
 mod assigned;
 
 use crate::sql::{
-    Backslashes, Charset, DoubleQuotes, Effect, Kind, Mode, Server, Statement, Statements, Token, name,
+    Backslashes, Charset, DoubleQuotes, Effect, Extent, Kind, Mode, Server, Statement, Statements, Token,
+    name,
 };
 use assigned::{Assigned, Key, Scope};
 
@@ -149,9 +150,33 @@ impl Memory {
         Some(Undo { database: Some(before), remembered: self.next..self.next })
     }
 
-    /// A text goes to the target. What is to be taken back if it answers with an error; `None`, for most texts: nothing.
-    pub fn ran(&mut self, text: &[u8]) -> Option<Undo> {
-        let mode = self.mode;
+    /// A prepared statement of this text, with so many parameters, is executed. As [`Memory::ran`]; what is set from parameters can't
+    /// be set again.
+    pub fn executed(&mut self, text: &[u8], parameters: u16) -> Option<Undo> {
+        if parameters == 0 {
+            return self.ran(text, Extent::Whole);
+        }
+        if Statements::quick(text, self.mode) == Some(Kind::Set) {
+            self.forget_one();
+        }
+        None
+    }
+
+    const fn forget_one(&mut self) {
+        self.lost.settings = self.lost.settings.saturating_add(1);
+    }
+
+    /// A text, or its beginning, goes to the target. What is to be taken back if it answers with an error; `None`, for most texts:
+    /// nothing.
+    pub fn ran(&mut self, text: &[u8], extent: Extent) -> Option<Undo> {
+        let mode = Mode { extent, ..self.mode };
+        if extent == Extent::Beginning {
+            // Nothing short is as long as this. What it sets, if anything, is too long to be remembered.
+            if Statements::quick(text, mode) == Some(Kind::Set) {
+                self.forget_one();
+            }
+            return None;
+        }
         if !text.contains(&b';') {
             // Most texts change nothing here, which their beginning shows.
             let kind = Statements::quick(text, mode)?;
@@ -166,10 +191,14 @@ impl Memory {
                     | Kind::Begin
                     | Kind::Ddl
             );
-            let may_assign = matches!(kind, Kind::Select | Kind::Do)
-                && text.iter().any(|byte| matches!(byte, b'@' | b'('));
-            if !matters && !may_assign {
-                return None;
+            if !matters {
+                let asks = matches!(kind, Kind::Select | Kind::Do);
+                if asks && calls_get_lock(text) {
+                    self.lost.user_locks = 1;
+                }
+                if !asks || !text.contains(&b'@') {
+                    return None;
+                }
             }
         }
         let from = self.next;
@@ -215,7 +244,7 @@ impl Memory {
         }
         let lasts = assigned.items.iter().any(|item| item.lasts());
         if statement.effect == Effect::Writes && lasts {
-            self.lost.settings = self.lost.settings.saturating_add(1);
+            self.forget_one();
         } else if lasts {
             let reads = assigned.reads;
             self.remember(statement.text, assigned.items.into_iter().map(|item| item.key).collect(), reads);
@@ -229,7 +258,7 @@ impl Memory {
         if statement.assigns_once() && statement.effect == Effect::Session {
             self.remember(statement.text, assigned::into_variables(statement, self.mode), true);
         } else if statement.assigns() {
-            self.lost.settings = self.lost.settings.saturating_add(1);
+            self.forget_one();
         }
     }
 
@@ -269,7 +298,7 @@ impl Memory {
         });
         self.bytes -= freed;
         if self.remembered.len() >= MAX_STATEMENTS || self.bytes + text.len() > MAX_BYTES {
-            self.lost.settings = self.lost.settings.saturating_add(1);
+            self.forget_one();
             return;
         }
         self.bytes += text.len();

@@ -1,5 +1,6 @@
 //! The options that users set, and what they mean.
 
+use crate::known;
 use crate::passwords::{self, Passwords, matches};
 use crate::rewrite::{self, Rewrite};
 use crate::rules::{self, Rules};
@@ -38,6 +39,7 @@ pub fn list() -> Vec<PluginOption> {
         ),
         PluginOption::table("join-databases").default("{}").help("That database by user: `app=shop`."),
     ]);
+    list.extend(known::options());
     list.extend(rules::options());
     list.extend(rewrite::options());
     list

@@ -114,7 +114,7 @@ impl Named {
 }
 
 /// The rules.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Rules {
     options: Options,
     /// There are none but those for dangerous statements.
@@ -151,6 +151,12 @@ impl Watch for Watched<'_> {
 /// The options that rules come from.
 pub fn options() -> Vec<PluginOption> {
     options::list()
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self::new(Options::default())
+    }
 }
 
 impl Rules {

@@ -68,6 +68,9 @@ fn a_refused_login_ends_the_session_and_is_counted_with_its_text() {
         .response(error(2, 1045, "Access denied for user 'app'"));
     let record = assert_split_invariant::<Mysql>(&password("wrong"), &transcript);
     assert_eq!(given_up(&record), Some("the target refused the login"));
-    assert_eq!(record.counts["user \"app\": logins refused with error 1045, such as \"Access denied for user 'app'\""], 1);
+    assert_eq!(
+        record.counts["user \"app\": logins refused with error 1045, such as \"Access denied for user 'app'\""],
+        1
+    );
     assert!(!record.sent().windows(4).any(|bytes| bytes == b"DROP"));
 }

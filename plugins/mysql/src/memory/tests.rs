@@ -1,4 +1,5 @@
 use super::*;
+use proptest::prelude::*;
 
 fn memory() -> Memory {
     let mut memory = Memory::new(Mode::default());
@@ -14,7 +15,7 @@ fn restored(memory: &Memory) -> Vec<String> {
 fn after(texts: &[&str]) -> Memory {
     let mut memory = memory();
     for text in texts {
-        memory.ran(text.as_bytes());
+        memory.ran(text.as_bytes(), Extent::Whole);
     }
     memory
 }
@@ -71,11 +72,12 @@ fn what_is_for_others_or_for_once_is_not_run_again() {
 fn settings_are_bounded() {
     let mut memory = memory();
     for number in 0..MAX_STATEMENTS + 10 {
-        memory.ran(format!("SET @a{number} = 1").as_bytes());
+        memory.ran(format!("SET @a{number} = 1").as_bytes(), Extent::Whole);
     }
-    memory.ran(&[b"SET @x = '", &vec![b'x'; MAX_BYTES][..], b"'"].concat());
+    memory.ran(&[b"SET @x = '", &vec![b'x'; MAX_BYTES][..], b"'"].concat(), Extent::Whole);
+    memory.ran(b"SET @y = 'the beginning", Extent::Beginning);
     assert_eq!(memory.restore().len(), MAX_STATEMENTS);
-    assert_eq!(memory.connection_lost().settings, 11);
+    assert_eq!(memory.connection_lost().settings, 12);
     assert_eq!(memory.connection_lost(), Lost::default());
 }
 
@@ -83,7 +85,7 @@ fn settings_are_bounded() {
 fn the_database_is_the_last_one_chosen() {
     let mut memory = after(&["USE a", "use `b``c`"]);
     assert_eq!(memory.database(), Some(&b"b`c"[..]));
-    let undo = memory.ran(b"USE d; SET @a = 1").expect("it changes the session");
+    let undo = memory.ran(b"USE d; SET @a = 1", Extent::Whole).expect("it changes the session");
     assert_eq!(memory.database(), Some(&b"d"[..]));
     memory.failed(undo, Refused::ByBoth);
     assert!(!memory.is_astray());
@@ -99,14 +101,14 @@ fn the_database_is_the_last_one_chosen() {
 #[test]
 fn a_session_is_astray_while_the_target_lacks_its_database() {
     let mut memory = after(&["USE a"]);
-    let undo = memory.ran(b"USE b").expect("it changes the session");
+    let undo = memory.ran(b"USE b", Extent::Whole).expect("it changes the session");
     memory.failed(undo, Refused::ByTarget);
     assert_eq!((memory.database(), memory.is_astray()), (Some(&b"a"[..]), true));
-    memory.ran(b"SET @a = 1");
+    memory.ran(b"SET @a = 1", Extent::Whole);
     memory.reset();
     assert!(memory.is_astray());
     // Back in the database that the target never left: still something to take back if that fails too.
-    assert!(memory.ran(b"USE a").is_some());
+    assert!(memory.ran(b"USE a", Extent::Whole).is_some());
     assert!(!memory.is_astray());
 }
 
@@ -176,4 +178,40 @@ fn what_cannot_be_made_again_is_counted() {
     assert_eq!(memory.connection_lost(), Lost::default());
     let mut unlocked = after(&["LOCK TABLES a READ", "UNLOCK TABLES"]);
     assert_eq!(unlocked.connection_lost(), Lost::default());
+}
+
+#[test]
+fn prepared_statements_that_set_something() {
+    let mut memory = memory();
+    memory.executed(b"SET NAMES gbk", 0);
+    memory.executed(b"SET @a = ?", 1);
+    memory.executed(b"SELECT ?", 1);
+    assert_eq!(restored(&memory), ["SET NAMES gbk"]);
+    assert_eq!(memory.connection_lost().settings, 1);
+}
+
+proptest! {
+    #[test]
+    fn what_is_remembered_was_sent_and_is_bounded(
+        texts in prop::collection::vec(crate::sql::testing::any_text(), 0..12),
+        mode in crate::sql::testing::any_mode(),
+    ) {
+        let mut memory = Memory::new(Mode { extent: Extent::Whole, ..mode });
+        for text in &texts {
+            let before = memory.database().map(<[u8]>::to_vec);
+            if let Some(undo) = memory.ran(text, Extent::Whole) {
+                let mut other = Memory::new(mode);
+                other.set_database(before.as_deref().unwrap_or_default());
+                memory.failed(undo, Refused::ByBoth);
+                prop_assert_eq!(memory.database(), other.database());
+                memory.ran(text, Extent::Whole);
+            }
+        }
+        let restored = memory.restore();
+        prop_assert!(restored.iter().map(Vec::len).sum::<usize>() <= MAX_BYTES);
+        prop_assert_eq!(memory.bytes, restored.iter().map(Vec::len).sum::<usize>());
+        for text in &restored {
+            prop_assert!(texts.iter().any(|sent| sent.windows(text.len()).any(|part| part == text)));
+        }
+    }
 }

@@ -2,6 +2,7 @@ use super::*;
 use crate::sql::{Charset, Server};
 use plugin_sdk::testing::Harness;
 use plugin_sdk::{Actions, ConfigError, Descriptor, Inputs, Needs, Opening, Plugin, Value};
+use proptest::prelude::*;
 use std::cell::RefCell;
 
 thread_local! {
@@ -42,7 +43,8 @@ fn rules(settings: &[(&str, Value)]) -> Rules {
 }
 
 fn refused(settings: &[(&str, Value)]) -> String {
-    Harness::<Reader>::try_new(settings).err().expect("refused").to_string()
+    let Err(error) = Harness::<Reader>::try_new(settings) else { panic!("{settings:?} is taken") };
+    error.to_string()
 }
 
 fn mode() -> Mode {
@@ -292,4 +294,33 @@ fn options_that_make_no_sense_are_refused() {
     let mode = rules(&[("sql-mode", ["ANSI_QUOTES", "no-backslash-escapes"].into())]).initial_mode();
     assert_eq!(mode.quotes, crate::sql::DoubleQuotes::Name);
     assert_eq!(mode.backslashes, crate::sql::Backslashes::Plain);
+}
+
+proptest! {
+    /// What is left of a text has nothing in it that the rules would drop, whatever was between its parts.
+    #[test]
+    fn the_rest_of_a_text_is_kept_as_it_is(
+        text in crate::sql::testing::any_text(),
+        mode in crate::sql::testing::any_mode(),
+        database in any::<bool>(),
+    ) {
+        let rules = Rules::new(Options { read_only: true, ..Options::default() });
+        let database = database.then_some(&b"db"[..]);
+        let mode = Mode { extent: crate::sql::Extent::Whole, ..mode };
+        if let Choice::Part { text: rest, dropped } = rules.statement(database, &text, mode, &mut Named::default()) {
+            prop_assert!(!dropped.is_empty());
+            let kept: Vec<_> = Statements::of(&text, mode)
+                .filter(|statement| rest.windows(statement.text.len()).any(|part| part == statement.text))
+                .collect();
+            prop_assert!(!kept.is_empty());
+            let again: Vec<_> = Statements::of(&rest, mode).collect();
+            prop_assert!(again.len() <= kept.len());
+            for statement in again {
+                prop_assert!(
+                    statement.effect.is_harmless() || matches!(statement.kind, Kind::Prepare | Kind::Execute),
+                    "{:?}", statement
+                );
+            }
+        }
+    }
 }

@@ -5,22 +5,16 @@
 
 use super::asked::{Asked, What};
 use super::out::Out;
+use super::plans::Plan;
+use super::search::{self, Found};
 use super::{Event, Session};
-use crate::attributes;
-use crate::command;
 use crate::compression::{Algorithm, Unpacker};
 use crate::login::identity::Hello;
-use crate::packet::{HEADER, Header, MOST};
+use crate::packet::{HEADER, Header};
 use crate::results::Form;
-use crate::rules::Choice;
 use crate::shared::Shared;
-use crate::sql::{Kind, Server, Statements};
-use crate::statements::layout::{Attributes, Layout};
-use crate::statements::{Execution, Fate as Sent, LAST, TargetId};
-use mysql_common::constants::{CapabilityFlags as Flags, MariadbCapabilities};
-use plugin_sdk::{Actions, Origin, Reply};
-use std::borrow::Cow;
-use std::ops::Range;
+use mysql_common::constants::CapabilityFlags as Flags;
+use plugin_sdk::{Origin, Reply};
 
 /// Most bytes of a command that are looked at before anything of it is decided.
 const MAX_LOOK: usize = 1 << 20;
@@ -36,6 +30,8 @@ pub(super) enum Phase {
     LoggingIn,
     /// It sends commands.
     Commands,
+    /// A command seems to begin with the next byte.
+    Join,
     /// Where a command begins is not known.
     Search,
     /// It has said farewell.
@@ -51,7 +47,7 @@ enum Fate {
 
 /// What a request is, once it is complete.
 #[derive(Clone, Debug)]
-enum End {
+pub(super) enum End {
     /// It is answered.
     Asked(Asked),
     /// It is not.
@@ -79,28 +75,18 @@ pub(super) struct Client {
     /// A file is being sent, and this becomes of it.
     file: Option<Fate>,
     /// The statement that was sent last may ask for a file.
-    may_ask_for_file: bool,
+    pub(super) may_ask_for_file: bool,
+    /// What follows may belong to a COM_CHANGE_USER.
+    pub(super) may_log_in: bool,
+    /// Bytes were left out in search of a command.
+    skipped: bool,
     /// The request under way was broken off with its connection.
     pub(super) interrupted: bool,
 }
 
-enum Walk {
+pub(super) enum Walk {
     On,
     Wait,
-}
-
-/// Bytes of a command, counted from its first, that others are sent in place of.
-type Edit = (Range<usize>, Vec<u8>);
-
-/// What becomes of a command.
-enum Plan {
-    Pass(End),
-    /// It passes, with these changes, in their order.
-    Change(Vec<Edit>, End),
-    Drop(Cow<'static, str>),
-    Wait,
-    /// It was dealt with, or the session is over.
-    Done,
 }
 
 impl Client {
@@ -108,9 +94,17 @@ impl Client {
     pub(super) const fn new(origin: Origin) -> Self {
         let phase = match origin {
             Origin::Start => Phase::Hello,
-            Origin::MidStream | Origin::Rejoined => Phase::Search,
+            Origin::MidStream | Origin::Rejoined => Phase::Join,
         };
-        Self { phase, within: None, file: None, may_ask_for_file: false, interrupted: false }
+        Self {
+            phase,
+            within: None,
+            file: None,
+            may_ask_for_file: false,
+            may_log_in: false,
+            skipped: false,
+            interrupted: false,
+        }
     }
 
     /// Whether part of a request was sent.
@@ -140,6 +134,7 @@ impl Client {
         self.within = None;
         self.file = None;
         self.interrupted = false;
+        self.skipped = false;
     }
 }
 
@@ -159,6 +154,7 @@ impl Session {
                 Phase::Hello => self.hello(shared, out),
                 Phase::LoggingIn => self.logging_in(shared, out),
                 Phase::Commands => self.command(shared, out),
+                Phase::Join => self.join(shared, out),
                 Phase::Search => self.search(shared, out),
             };
             if matches!(walk, Walk::Wait) || compressed != self.unpacker.is_some() {
@@ -186,6 +182,7 @@ impl Session {
                 self.online.agreed(identity.capabilities);
                 self.proof = Some((proof, plugin));
                 let database = identity.database.clone().unwrap_or_default();
+                shared.learn_identity(&identity);
                 self.become_user(shared, identity);
                 self.enter(shared, &database);
                 self.client.phase = Phase::LoggingIn;
@@ -227,10 +224,7 @@ impl Session {
                 }
                 _ => None,
             };
-            if let Some(algorithm) = algorithm {
-                self.unpacker = Some(Unpacker::new(algorithm));
-                self.online.compress(algorithm);
-            }
+            self.unpack(algorithm);
             self.log_in(shared, out.actions);
             return Walk::On;
         }
@@ -273,7 +267,7 @@ impl Session {
     }
 
     /// A request is complete.
-    fn end(&mut self, end: End, out: &mut Out<'_, '_>) {
+    pub(super) fn end(&mut self, end: End, out: &mut Out<'_, '_>) {
         if matches!(end, End::GoesOn) {
             return;
         }
@@ -311,6 +305,7 @@ impl Session {
             return Walk::Wait;
         }
         self.client.may_ask_for_file = false;
+        self.client.may_log_in = false;
         if let Some(sequence) = self.target.file.take() {
             // The client was not asked for the file that the target wants: it gets an empty one.
             out.put(&Header { length: 0, sequence: sequence.wrapping_add(1) }.bytes());
@@ -341,6 +336,7 @@ impl Session {
                 shared.tally.dropped(self.user, &why, out.actions);
                 return self.stream(header, Fate::Skip, End::Silent, out);
             }
+            Plan::Skip => return self.stream(header, Fate::Skip, End::Silent, out),
             Plan::Wait | Plan::Done => return Walk::Wait,
         };
         if matches!(&end, End::Asked(asked) if asked.is_statement()) {
@@ -376,6 +372,14 @@ impl Session {
 
     /// A packet with another sequence number than that of a command.
     fn continuation(&mut self, header: Header, out: &mut Out<'_, '_>) -> Walk {
+        if self.client.file.is_none() && self.client.may_log_in {
+            // It is answered by the plugin, where the target asks for it at all.
+            if header.length <= MAX_LOGIN && out.rest().len() < HEADER + header.length {
+                return Walk::Wait;
+            }
+            let end = if self.target.is_changing() { End::GoesOn } else { End::Silent };
+            return self.stream(header, Fate::Skip, end, out);
+        }
         let fate = match self.client.file {
             Some(fate) => fate,
             None if !self.outstanding.is_empty() => return Walk::Wait,
@@ -397,328 +401,84 @@ impl Session {
         self.stream(header, fate, End::Silent, out)
     }
 
-    /// What becomes of a command, the front of which is given.
-    fn plan(&mut self, shared: &mut Shared, front: &[u8], header: Header, out: &mut Out<'_, '_>) -> Plan {
-        let whole = front.len() == header.length && !header.goes_on();
-        let Some((&code, body)) = front.split_first() else {
-            return Plan::Drop(Cow::Borrowed("nothing in it"));
-        };
-        let form = command::form(code);
-        let plain = Plan::Pass(End::Asked(Asked::new(form, What::Plain)));
-        let is_replica = matches!(
-            code,
-            command::BINLOG_DUMP
-                | command::BINLOG_DUMP_GTID
-                | command::TABLE_DUMP
-                | command::REGISTER_REPLICA
-        );
-        if is_replica {
-            return self.stop("the client is a replica: what it reads can't be replayed", out);
+    /// The client's packets are compressed from here on, or not.
+    fn unpack(&mut self, algorithm: Option<Algorithm>) {
+        if let Some(algorithm) = algorithm {
+            self.unpacker = Some(Unpacker::new(algorithm));
+            self.online.compress(algorithm);
         }
-        if let Choice::Drop(rule) = shared.options.rules.command(self.memory.database(), code) {
-            return Plan::Drop(rule.name().into());
-        }
-        match code {
-            command::QUIT => {
-                self.client.phase = Phase::Over;
-                Plan::Pass(End::Silent)
+    }
+
+    /// The first bytes of a connection whose beginning was not captured.
+    fn join(&mut self, shared: &mut Shared, out: &mut Out<'_, '_>) -> Walk {
+        match search::at_front(out.rest()) {
+            Found::Login => {
+                self.identity = None;
+                self.online.expect_login();
+                self.client.phase = Phase::Hello;
+                return Walk::On;
             }
-            command::INIT_DB => {
-                let mapped = shared.options.rewrite.database(body).into_owned();
-                let undo = self.memory.set_database(body);
-                if let Some(identity) = &self.identity {
-                    shared.learn_database(&identity.user, body);
+            Found::Packed(algorithm) => {
+                if let Some(identity) = &mut self.identity {
+                    identity.capabilities.compress(algorithm);
                 }
-                let end = End::Asked(Asked { form, what: What::Plain, undo });
-                if mapped == body {
-                    Plan::Pass(end)
-                } else {
-                    Plan::Change(vec![(1..front.len(), mapped)], end)
+                self.client.phase = Phase::Commands;
+                self.unpack(Some(algorithm));
+            }
+            Found::Command => {
+                if let Some(identity) = &mut self.identity {
+                    identity.capabilities.plain();
+                    if let Some(has) = search::has_attributes(out.rest()) {
+                        identity.capabilities.flags.set(Flags::CLIENT_QUERY_ATTRIBUTES, has);
+                    }
                 }
+                self.client.phase = Phase::Commands;
+                self.found(out.rest());
             }
-            command::QUERY => self.query(shared, body, header, whole, out),
-            command::PREPARE => self.prepare(shared, body, header, whole),
-            command::EXECUTE => self.execute(front, header, whole),
-            command::BULK_EXECUTE => {
-                if !self
-                    .target
-                    .settled
-                    .mariadb
-                    .contains(MariadbCapabilities::MARIADB_CLIENT_STMT_BULK_OPERATIONS)
-                {
-                    return Plan::Drop(Cow::Borrowed("the target's kind: it has no COM_STMT_BULK_EXECUTE"));
-                }
-                self.statement(body, form, |session, id| session.prepared.target_id(id))
+            Found::Nothing => {
+                self.client.phase = Phase::Search;
+                return Walk::On;
             }
-            command::FETCH => self.statement(body, form, |session, id| session.prepared.fetch(id)),
-            command::RESET => self.statement(body, form, |session, id| session.prepared.reset(id)),
-            command::LONG_DATA => self.statement(body, form, |session, id| session.prepared.long_data(id)),
-            command::CLOSE => self.statement(body, form, |session, id| session.prepared.close(id)),
-            command::CHANGE_USER if !whole => self.stop("a COM_CHANGE_USER is none", out),
-            command::CHANGE_USER => self.change_user(shared, front, header, out),
-            command::RESET_CONNECTION => {
-                self.prepared.clear();
-                self.named.clear();
-                self.memory.reset();
-                plain
-            }
-            command::CLONE => self.stop("the client clones the server: that can't be replayed", out),
-            _ => plain,
+            Found::Incomplete => return Walk::Wait,
         }
+        self.joined(shared, out)
     }
 
-    fn stop(&mut self, why: &'static str, out: &mut Out<'_, '_>) -> Plan {
-        self.give_up(why, out.actions);
-        Plan::Done
-    }
-
-    /// How the client writes executions.
-    fn attributes(&self) -> Attributes {
-        let has =
-            self.identity.as_ref().is_some_and(|of| of.capabilities.has(Flags::CLIENT_QUERY_ATTRIBUTES));
-        if has { Attributes::With } else { Attributes::Without }
-    }
-
-    /// Whether the target does not understand the attributes that the client sends.
-    fn loses_attributes(&self) -> bool {
-        self.attributes() == Attributes::With && !self.target.settled.has(Flags::CLIENT_QUERY_ATTRIBUTES)
-    }
-
-    /// Whether a rule leaves the user's sessions out.
-    fn is_left_out(&mut self, shared: &mut Shared, actions: &mut Actions<'_>) -> bool {
-        let Some(identity) = &self.identity else { return false };
-        let Choice::Drop(rule) = shared.options.rules.login(&identity.user) else { return false };
-        shared.tally.dropped(self.user, &rule.name(), actions);
-        self.give_up("the user is left out by `keep-users` or `drop-users`", actions);
-        true
-    }
-
-    /// Statements in a text.
-    fn query(
-        &mut self,
-        shared: &mut Shared,
-        body: &[u8],
-        header: Header,
-        whole: bool,
-        out: &mut Out<'_, '_>,
-    ) -> Plan {
-        let mut from = 0;
-        if self.attributes() == Attributes::With {
-            match attributes::text(body) {
-                Ok(at) => from = at,
-                Err(_) => return Plan::Drop(Cow::Borrowed("its query attributes: they can't be read")),
-            }
-        }
-        let text = &body[from..];
-        let mut mode = self.memory.mode();
-        if !whole {
-            mode = mode.beginning();
-        }
-        if matches!(Statements::quick(text, mode), Some(Kind::Prepare)) {
-            self.prepared.skip_online_id();
-        }
-        let mut kept = Cow::Borrowed(text);
-        match shared.options.rules.statement(self.memory.database(), text, mode, &mut self.named) {
-            Choice::Keep => {}
-            Choice::Drop(rule) => return Plan::Drop(rule.name().into()),
-            Choice::Part { .. } if !whole => {
-                return Plan::Drop(Cow::Borrowed("its length: too long to take a part away"));
-            }
-            Choice::Part { text, dropped } => {
-                for rule in dropped {
-                    shared.tally.dropped(self.user, &rule.name(), out.actions);
-                }
-                kept = text.into();
-            }
-        }
-        self.client.may_ask_for_file = may_ask_for_file(&kept);
-        let undo = if whole { self.memory.ran(&kept) } else { None };
-        let end = End::Asked(Asked { form: Form::Results, what: What::Run, undo });
-        if let Some(rewritten) = shared.options.rewrite.statement(&kept, mode) {
-            kept = rewritten.into();
-        }
-        let mut edits = Vec::new();
-        if from > 0 && self.loses_attributes() {
-            edits.push((1..1 + from, Vec::new()));
-        }
-        if let Cow::Owned(text) = kept {
-            edits.push((1 + from..1 + body.len(), text));
-        }
-        self.changed(edits, header, end)
-    }
-
-    /// A command with these changes, if they fit into its packet.
-    fn changed(&self, edits: Vec<Edit>, header: Header, end: End) -> Plan {
-        let length: usize = header.length + edits.iter().map(|(_, with)| with.len()).sum::<usize>();
-        let removed: usize = edits.iter().map(|(range, _)| range.len()).sum();
-        if length != header.length + removed && (header.goes_on() || length - removed >= MOST) {
-            return Plan::Drop(Cow::Borrowed("its length: too long to be changed"));
-        }
-        Plan::Change(edits, end)
-    }
-
-    /// A statement is prepared.
-    fn prepare(&mut self, shared: &mut Shared, text: &[u8], header: Header, whole: bool) -> Plan {
-        let mode = self.memory.mode();
-        let why = if whole {
-            match shared.options.rules.statement(self.memory.database(), text, mode, &mut self.named) {
-                Choice::Keep => None,
-                Choice::Drop(rule) => Some(rule.name().into()),
-                Choice::Part { .. } => Some(Cow::Borrowed("its form: several statements can't be prepared")),
-            }
-        } else {
-            Some(Cow::Borrowed("its length: too long to be prepared"))
-        };
-        if let Some(why) = why {
-            let slot = self.prepared.prepare(&[], Sent::Dropped);
-            self.note_prepare(slot);
-            return Plan::Drop(why);
-        }
-        let slot = self.prepared.prepare(text, Sent::Sent);
-        self.note_prepare(slot);
-        let end = End::Asked(Asked::new(Form::Prepare, What::Prepare(slot)));
-        match shared.options.rewrite.statement(text, mode) {
-            None => Plan::Pass(end),
-            Some(rewritten) => self.changed(vec![(1..1 + text.len(), rewritten)], header, end),
-        }
-    }
-
-    /// An execution of a prepared statement.
-    fn execute(&mut self, packet: &[u8], header: Header, whole: bool) -> Plan {
-        let Some(id) = packet.get(1..).and_then(<[u8]>::first_chunk) else {
-            return Plan::Drop(Cow::Borrowed("its length: cut short"));
-        };
-        let online = u32::from_le_bytes(*id);
-        let end = End::Asked(Asked::new(Form::Results, What::Statement));
-        if online == LAST
-            && self.prepared.target_id(LAST) == TargetId::Awaited
-            && matches!(self.memory.mode().server, Server::MariaDb(_))
-        {
-            // MariaDB knows by itself which one was prepared last.
-            return Plan::Pass(end);
-        }
-        let (id, splice) = match self.prepared.execute(online, packet, self.attributes()) {
-            Execution::Send { id, splice } => (id, splice),
-            Execution::Not(why) => return unavailable(why),
-            Execution::Malformed => {
-                return Plan::Drop(Cow::Borrowed("its form: no execution of its statement"));
-            }
-        };
-        let mut edits = vec![(1..5, id.to_le_bytes().to_vec())];
-        edits.extend(splice);
-        if self.loses_attributes() {
-            if !whole {
-                return Plan::Drop(Cow::Borrowed("its length: too long to take query attributes away"));
-            }
-            let mut full = packet.to_vec();
-            for (range, with) in edits.into_iter().rev() {
-                full.splice(range, with);
-            }
-            let parameters = self.prepared.parameters(online).unwrap_or(0);
-            let types = self.prepared.types(online).unwrap_or_default();
-            let plain = Layout::of(&full, parameters, Attributes::With)
-                .and_then(|layout| attributes::without(&full, &layout, parameters, types));
-            let Some(plain) = plain else {
-                return Plan::Drop(Cow::Borrowed("its query attributes: they can't be taken away"));
-            };
-            edits = vec![(0..packet.len(), plain)];
-        }
-        self.changed(edits, header, end)
-    }
-
-    /// Another command about a prepared statement.
-    fn statement(&mut self, body: &[u8], form: Form, find: impl FnOnce(&mut Self, u32) -> TargetId) -> Plan {
-        let Some(id) = body.first_chunk() else { return Plan::Drop(Cow::Borrowed("its length: cut short")) };
-        match find(self, u32::from_le_bytes(*id)) {
-            TargetId::Known(target) => {
-                let end = match form {
-                    Form::None => End::Silent,
-                    _ => End::Asked(Asked::new(form, What::Statement)),
-                };
-                Plan::Change(vec![(1..5, target.to_le_bytes().to_vec())], end)
-            }
-            other => unavailable(other),
-        }
-    }
-
-    /// Another user takes the connection.
-    fn change_user(
-        &mut self,
-        shared: &mut Shared,
-        message: &[u8],
-        header: Header,
-        out: &mut Out<'_, '_>,
-    ) -> Plan {
-        if !self.outstanding.is_empty() {
-            return Plan::Wait;
-        }
-        let Some(Ok(identity)) = self.identity.as_ref().map(|identity| identity.changed(message)) else {
-            return self.stop("a COM_CHANGE_USER is none", out);
-        };
-        let database = identity.database.clone().unwrap_or_default();
-        self.memory.changed_user(&database, Some(identity.collation));
-        self.prepared.clear();
-        self.named.clear();
-        self.become_user(shared, identity);
-        if self.is_left_out(shared, out.actions) {
-            return Plan::Done;
-        }
-        self.enter(shared, &database);
-        if let Some(message) = self.begin_change(shared, out.actions) {
-            out.skip(HEADER + header.length);
-            let mut packet = Vec::new();
-            crate::packet::write(&mut packet, 0, &message);
-            out.put(&packet);
-            out.flush();
-        }
-        Plan::Done
-    }
-
-    /// Looks for the beginning of a command.
-    fn search(&mut self, shared: &mut Shared, out: &mut Out<'_, '_>) -> Walk {
-        let rest = out.rest();
-        let Some(header) = Header::at(rest) else { return Walk::Wait };
-        if header.sequence == 1 && self.identity.is_none() {
-            self.client.phase = Phase::Hello;
-            return Walk::On;
-        }
+    /// It is known where a command begins.
+    fn joined(&mut self, shared: &mut Shared, out: &mut Out<'_, '_>) -> Walk {
         if self.identity.is_none() {
-            out.actions.count("sessions given up, joined mid-stream without a user", 1);
             self.give_up(
                 "joined mid-stream, and nobody knows as which user: see `join-user` and `join-users`",
                 out.actions,
             );
             return Walk::Wait;
         }
-        if header.sequence == 0 && header.length > 0 {
-            self.client.phase = Phase::Commands;
-            self.found(rest);
-            self.log_in(shared, out.actions);
-            return Walk::On;
+        if self.connections == 0 {
+            shared.tally.event(self.user, Event::Session, out.actions);
+            if self.is_left_out(shared, out.actions) {
+                return Walk::Wait;
+            }
         }
-        out.actions.count("bytes before the first whole command", rest.len() as u64);
-        out.skip(rest.len());
-        Walk::Wait
+        self.log_in(shared, out.actions);
+        Walk::On
     }
-}
 
-/// What becomes of a command whose statement is not there.
-const fn unavailable(why: TargetId) -> Plan {
-    match why {
-        TargetId::Known(_) | TargetId::Awaited => Plan::Wait,
-        TargetId::Dropped => Plan::Drop(Cow::Borrowed("its statement: left out by a rule")),
-        TargetId::Refused => Plan::Drop(Cow::Borrowed("its statement: refused by the target")),
-        TargetId::Unknown => {
-            Plan::Drop(Cow::Borrowed("its statement: not known, prepared before the capture"))
+    /// Looks for the beginning of a command.
+    fn search(&mut self, shared: &mut Shared, out: &mut Out<'_, '_>) -> Walk {
+        let (skipped, found) = search::anywhere(out.rest());
+        if skipped > 0 {
+            out.actions.count("bytes before the first whole command", skipped as u64);
+            out.skip(skipped);
+            self.client.skipped = true;
         }
-        TargetId::Lost => {
-            Plan::Drop(Cow::Borrowed("its statement: what it needs was lost with a connection"))
+        if found != Found::Command {
+            return Walk::Wait;
         }
+        if std::mem::take(&mut self.client.skipped) {
+            out.end(Reply::NotExpected);
+        }
+        self.client.phase = Phase::Commands;
+        self.found(out.rest());
+        self.joined(shared, out)
     }
-}
-
-/// Whether a statement may be a LOAD DATA LOCAL INFILE.
-fn may_ask_for_file(text: &[u8]) -> bool {
-    const WORD: &[u8] = b"infile";
-    text.windows(WORD.len()).any(|window| window.eq_ignore_ascii_case(WORD))
 }

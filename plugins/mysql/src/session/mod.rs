@@ -6,7 +6,9 @@ mod asked;
 mod client;
 mod online;
 mod out;
+mod plans;
 mod restore;
+mod search;
 mod target;
 
 use crate::compression::Unpacker;
@@ -60,7 +62,7 @@ pub struct Session {
     /// PREPAREs that were decided about.
     prepares: u64,
     /// What the online server said to those that were not decided about yet.
-    told: HashMap<u64, statements::Answer>,
+    early: HashMap<u64, statements::Answer>,
     /// Those that it has said nothing to.
     untold: HashMap<u64, Slot>,
     homes: Homes,
@@ -91,7 +93,7 @@ impl Session {
             named: Named::default(),
             prepared: Prepared::default(),
             prepares: 0,
-            told: HashMap::new(),
+            early: HashMap::new(),
             untold: HashMap::new(),
             homes: Homes::default(),
             wanted: HashMap::new(),
@@ -99,11 +101,11 @@ impl Session {
         };
         if joined && let Some(user) = shared.options.joined_user(opening.client.ip()) {
             let user = user.to_vec();
-            let database = shared.joined_database(&user).map(<[u8]>::to_vec);
-            if let Some(database) = &database {
+            let identity = shared.joined_identity(&user);
+            if let Some(database) = &identity.database {
                 session.memory.set_database(database);
             }
-            session.become_user(shared, Identity::assumed(user, database));
+            session.become_user(shared, identity);
         }
         session
     }
@@ -143,7 +145,7 @@ impl Session {
     /// Lets the online server's side know of new request bytes.
     fn watch(&mut self, bytes: &[u8]) {
         if let Some(new) = bytes.get(self.watched..) {
-            if self.client.phase != Phase::Search {
+            if !matches!(self.client.phase, Phase::Join | Phase::Search) {
                 self.online.client(new);
             }
             self.watched = bytes.len();
@@ -225,14 +227,25 @@ impl Session {
         for told in told {
             match told {
                 Told::Prepared(number, answer) => match self.untold.remove(&number) {
-                    Some(slot) => self.prepared.online_answer(slot, answer),
-                    None if number >= self.prepares && self.told.len() < MOST_TOLD => {
-                        self.told.insert(number, answer);
+                    Some(slot) => self.told(shared, slot, answer),
+                    None if number >= self.prepares && self.early.len() < MOST_TOLD => {
+                        self.early.insert(number, answer);
                     }
                     None => {}
                 },
                 Told::Database(name) => self.enter(shared, &name),
             }
+        }
+    }
+
+    /// The online server's answer to a PREPARE is known.
+    fn told(&mut self, shared: &mut Shared, slot: Slot, answer: statements::Answer) {
+        self.prepared.online_answer(slot, answer);
+        if shared.known.is_teaching()
+            && let statements::Answer::Prepared { id, .. } = answer
+            && let Some(text) = self.prepared.text(id)
+        {
+            shared.known.learn(self.user_name(), id, text);
         }
     }
 
@@ -249,13 +262,18 @@ impl Session {
         self.memory.set_database(database);
     }
 
+    /// The user's name.
+    fn user_name(&self) -> &[u8] {
+        self.identity.as_ref().map(|identity| identity.user.as_slice()).unwrap_or_default()
+    }
+
     /// A PREPARE was decided about.
-    fn note_prepare(&mut self, slot: Slot) {
+    fn note_prepare(&mut self, shared: &mut Shared, slot: Slot) {
         let number = self.prepares;
         self.prepares += 1;
         self.homes.add(slot, self.memory.database());
-        if let Some(answer) = self.told.remove(&number) {
-            self.prepared.online_answer(slot, answer);
+        if let Some(answer) = self.early.remove(&number) {
+            self.told(shared, slot, answer);
         } else if self.untold.len() < MOST_TOLD {
             self.untold.insert(number, slot);
         }
@@ -311,7 +329,7 @@ impl Session {
         }
         self.client.on_gap();
         self.watched = 0;
-        self.told.clear();
+        self.early.clear();
         self.untold.clear();
     }
 

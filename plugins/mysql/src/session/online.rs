@@ -91,6 +91,11 @@ impl Online {
         Self { stage: Stage::Loose, ..Self::new() }
     }
 
+    /// The client's login is what comes first of it.
+    pub(super) fn expect_login(&mut self) {
+        self.stage = Stage::Login;
+    }
+
     /// How many statements the client has prepared.
     pub(super) const fn prepares(&self) -> u64 {
         self.prepares
@@ -105,6 +110,10 @@ impl Online {
     pub(super) fn compress(&mut self, algorithm: Algorithm) {
         // The server's OK, the last thing before, comes first.
         self.unpacker = Some(Unpacker::new(algorithm));
+        // What was read of the packets themselves is nothing.
+        self.client = Messages::default();
+        self.awaited.clear();
+        self.prepares = 0;
     }
 
     /// Bytes of the server are missing.

@@ -71,6 +71,11 @@ impl Target {
         matches!(self.state, State::Ready)
     }
 
+    /// Whether a COM_CHANGE_USER is under way.
+    pub(super) const fn is_changing(&self) -> bool {
+        matches!(self.state, State::Changing(_))
+    }
+
     /// What was agreed on changes in answers.
     pub(super) const fn features(&self) -> Features {
         self.features

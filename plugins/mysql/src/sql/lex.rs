@@ -106,6 +106,11 @@ impl<'a> Lexer<'a> {
         self.at
     }
 
+    /// A statement ended: what follows its `;` is read anew, and is in no comment.
+    pub const fn leave_comment(&mut self) {
+        self.inside = false;
+    }
+
     #[inline]
     fn peek(&self, ahead: usize) -> Option<u8> {
         self.text.get(self.at + ahead).copied()

@@ -112,7 +112,9 @@ impl Charset {
             | 255..=323
             | 576..=578
             | 608..=610
-            | 2048..=2303 => Self::Wide,
+            | 2048..=2559 => Self::Wide,
+            // MariaDB's collations without padding.
+            1024..=1279 => Self::of_collation(id - 1024),
             0 | 35 | 54..=56 | 60..=62 | 90 | 101..=191 | 216..=222 | 251..=254 | 324.. => Self::Unknown,
             _ => Self::Single,
         }

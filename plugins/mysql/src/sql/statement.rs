@@ -190,10 +190,12 @@ impl<'a, W: Watch> Iterator for Statements<'a, W> {
             if lexeme.token == Token::Mark(b';') {
                 if seen.tokens == 0 {
                     start = lexeme.end;
+                    self.lexer.leave_comment();
                     continue;
                 }
                 if !seen.goes_on(self.text) {
                     end = lexeme.start;
+                    self.lexer.leave_comment();
                     break;
                 }
             }

@@ -92,6 +92,8 @@ fn queries_that_do_more() {
         ("SELECT LAST_INSERT_ID(5)", Effect::Session),
         ("SELECT f(1)", Effect::Unsure),
         ("SELECT f (1)", Effect::Unsure),
+        ("SELECT a FROM t GROUP BY a WITH ROLLUP HAVING f(1)", Effect::Unsure),
+        ("SELECT DEFAULT(a) FROM t", Effect::Unsure),
         ("SELECT a.f(1)", Effect::Unsure),
         ("SELECT a.now()", Effect::Unsure),
         ("SELECT `now`()", Effect::Reads),
@@ -177,6 +179,11 @@ fn other_statements() {
         ("SET @@`global`.b = 2", Kind::Set, Writes),
         ("SET @@GLOBAL.a = 1", Kind::Set, Writes),
         ("SET PERSIST_ONLY a = 1", Kind::Set, Writes),
+        ("SET @a = 1, PASSWORD = 'x'", Kind::Set, Writes),
+        ("SET gtid_next = 'a:1'", Kind::Set, Unsure),
+        ("SET SESSION gtid_next = 'a:1'", Kind::Set, Unsure),
+        ("SET @a = 1, @@session.gtid_next = 'a:1'", Kind::Set, Unsure),
+        ("SET @gtid_next = 'a:1', @password = 1", Kind::Set, Session),
         ("SET @global = 1", Kind::Set, Session),
         ("SET @a = GREATEST(1, 2), @b = (SELECT 1 FROM t FOR UPDATE)", Kind::Set, Locks),
         ("SET @a = f(1)", Kind::Set, Unsure),
@@ -205,6 +212,8 @@ fn other_statements() {
         ("EXPLAIN DELETE FROM t", Kind::Explain, Reads),
         ("EXPLAIN SELECT * FROM t WHERE a = f(1)", Kind::Explain, Unsure),
         ("EXPLAIN FORMAT = JSON INTO @a SELECT 1", Kind::Explain, Session),
+        ("EXPLAIN WITH a(b) AS (SELECT 1) SELECT * FROM a", Kind::Explain, Reads),
+        ("EXPLAIN WITH a(b) AS (SELECT 1) SELECT f(1) FROM a", Kind::Explain, Unsure),
         ("EXPLAIN ANALYZE SELECT 1", Kind::Explain, Reads),
         ("EXPLAIN ANALYZE SELECT * FROM t FOR UPDATE", Kind::Explain, Locks),
         ("EXPLAIN ANALYZE FORMAT = TREE DELETE FROM t", Kind::Explain, Writes),
@@ -267,6 +276,10 @@ fn texts_with_several_statements() {
     assert_eq!(all(";SELECT ';' ; DELETE FROM t"), [(Kind::Select, 1..12), (Kind::Delete, 13..27)]);
     assert_eq!(all("SELECT 1 -- ;\n; SET @a=1;"), [(Kind::Select, 0..14), (Kind::Set, 15..24)]);
     assert_eq!(all("/*!40000 SELECT 1; SELECT 2 */"), [(Kind::Select, 0..17), (Kind::Select, 18..30)]);
+    // The second statement is read anew: the comment's end is none to it.
+    let text = "/*! SELECT 1; SELECT 2 */* x */ + f()";
+    assert_eq!(all(text)[1], (Kind::Select, 13..text.len()));
+    assert_eq!(verdicts(text.as_bytes(), mode(MYSQL))[1].1, Effect::Unsure);
     // A program's body is a part of its statement, and so is what follows it.
     for text in [
         "CREATE PROCEDURE p() BEGIN DELETE FROM t; SELECT 1; END; SELECT 2",

@@ -71,7 +71,10 @@ impl Seen {
     /// Whether a name before a parenthesis, the next token, may be a function's. What follows `AS` is an alias or, like the names
     /// behind `WITH`, a table with its columns.
     pub(crate) fn may_call(&self) -> bool {
-        let is_with = self.words[0] == Word::With && self.main == Word::No && self.depth == 0;
+        let explains = matches!(self.words[0], Word::Explain | Word::Describe | Word::Desc | Word::Analyze);
+        let is_with = self.main == Word::No
+            && self.depth == 0
+            && (self.words[0] == Word::With || explains && self.words.contains(&Word::With));
         self.before_last != Word::As && !is_with
     }
 
@@ -183,18 +186,27 @@ impl Seen {
 
     /// An item of a `SET` begins with this token.
     fn begin_item(&mut self, lexeme: Lexeme, word: Word, text: &[u8]) {
-        self.item = false;
         let bytes = lexeme.of(text);
-        let first =
-            bytes.strip_prefix(b"@@").unwrap_or(bytes).split(|&byte| byte == b'.').next().unwrap_or_default();
-        let first = first.strip_prefix(b"`").unwrap_or(first);
-        let first = first.strip_suffix(b"`").unwrap_or(first);
-        let is_scope = lexeme.token != Token::Variable
-            && ["GLOBAL", "PERSIST", "PERSIST_ONLY"]
-                .iter()
-                .any(|scope| first.eq_ignore_ascii_case(scope.as_bytes()));
-        if is_scope || matches!(word, Word::Global | Word::Persist | Word::PersistOnly) {
+        // A scope is followed by the item proper.
+        self.item = lexeme.token == Token::Word
+            && (bytes.eq_ignore_ascii_case(b"SESSION") || bytes.eq_ignore_ascii_case(b"LOCAL"));
+        if lexeme.token == Token::Variable {
+            return;
+        }
+        let is_system = lexeme.token == Token::System;
+        let name = if is_system { bytes.strip_prefix(b"@@").unwrap_or(bytes) } else { bytes };
+        let bare = |part: &[u8]| -> Word {
+            let part = part.strip_prefix(b"`").unwrap_or(part);
+            Word::of(part.strip_suffix(b"`").unwrap_or(part))
+        };
+        let scope = bare(name.split(|&byte| byte == b'.').next().unwrap_or_default());
+        let last = bare(name.rsplit(|&byte| byte == b'.').next().unwrap_or_default());
+        if matches!(scope, Word::Global | Word::Persist | Word::PersistOnly) || word == Word::Password {
             self.flags |= flag::GLOBAL;
+        }
+        // An empty transaction with a number of its own is one more transaction.
+        if last == Word::GtidNext {
+            self.flags |= flag::NO_QUERY;
         }
     }
 
@@ -217,7 +229,7 @@ impl Seen {
             | Word::Analyze
             | Word::Begin
             | Word::Rollback => self.tokens >= HEAD,
-            _ => true,
+            _ => self.tokens >= HEAD || kind(self, text) != Kind::Other,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Where statements are at the target.
 
-use super::{Prepared, Slot, Target};
+use super::{Prepared, Slot, Target, TypesAtTarget};
 
 impl Prepared {
     /// The statements that the target knows, with their ids there.
@@ -20,5 +20,13 @@ impl Prepared {
     /// The types that a statement of the online server was executed with last, as they stood in the packet.
     pub fn types(&self, online: u32) -> Option<&[u8]> {
         Some(&self.entries.get(&self.number(online)?)?.types)
+    }
+
+    /// A statement was executed with these types before it was known, as they stand in a packet.
+    pub fn set_types(&mut self, slot: Slot, types: &[u8]) {
+        if let Some(entry) = self.entries.get_mut(&slot.0) {
+            entry.types = types.into();
+            entry.types_at_target = TypesAtTarget::Due;
+        }
     }
 }
