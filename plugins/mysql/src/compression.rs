@@ -13,6 +13,8 @@ pub const HEADER: usize = 7;
 const WORTH: usize = 50;
 /// A packet is made of so many bytes at most.
 const PIECE: usize = 64 * 1024;
+/// First byte of a Zstandard frame: RFC 8878, section 3.1.1. No stream of zlib begins with it and what follows it there.
+const ZSTD: u8 = 0x28;
 /// Inflated bytes are handed over in pieces of this size.
 const CHUNK: usize = 32 * 1024;
 
@@ -127,31 +129,33 @@ pub enum UnpackError {
 enum Body {
     /// Not compressed.
     Plain,
+    /// Compressed somehow, so many bytes; the first one tells.
+    Compressed(usize),
     /// Inflated as it comes; so many bytes have still to come out.
     Zlib(Box<Decompress>, usize),
     /// Gathered, to be inflated when it is whole; so many bytes are to come out.
     Zstd(Vec<u8>, usize),
 }
 
-/// Opens packets.
+/// Opens packets. By which algorithm they are compressed shows in each.
 #[derive(Debug)]
 pub struct Unpacker {
-    algorithm: Algorithm,
     header: [u8; HEADER],
     headed: usize,
     left: usize,
     body: Body,
 }
 
+impl Default for Unpacker {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Unpacker {
     /// One that has opened none.
-    pub const fn new(algorithm: Algorithm) -> Self {
-        Self { algorithm, header: [0; HEADER], headed: 0, left: 0, body: Body::Plain }
-    }
-
-    /// How packets are compressed.
-    pub const fn algorithm(&self) -> Algorithm {
-        self.algorithm
+    pub const fn new() -> Self {
+        Self { header: [0; HEADER], headed: 0, left: 0, body: Body::Plain }
     }
 
     /// Takes bytes and hands over what is in them, with the sequence number of the packet.
@@ -171,10 +175,12 @@ impl Unpacker {
                 let [a, b, c, _, d, e, f] = self.header;
                 self.left = u32::from_le_bytes([a, b, c, 0]) as usize;
                 let before = u32::from_le_bytes([d, e, f, 0]) as usize;
-                self.body = match (before, self.algorithm) {
-                    (0, _) => Body::Plain,
-                    (before, Algorithm::Zlib) => Body::Zlib(Box::new(Decompress::new(true)), before),
-                    (before, Algorithm::Zstd) => Body::Zstd(Vec::new(), before),
+                self.body = if before == 0 { Body::Plain } else { Body::Compressed(before) };
+            }
+            if let (Body::Compressed(before), Some(&first)) = (&self.body, bytes.first()) {
+                self.body = match first {
+                    ZSTD => Body::Zstd(Vec::new(), *before),
+                    _ => Body::Zlib(Box::new(Decompress::new(true)), *before),
                 };
             }
             let (now, rest) = bytes.split_at(bytes.len().min(self.left));
@@ -188,6 +194,7 @@ impl Unpacker {
                         each(now);
                     }
                 }
+                Body::Compressed(_) => {}
                 Body::Zlib(inflate, expected) => inflate_zlib(inflate, now, expected, &mut each)?,
                 Body::Zstd(gathered, _) => gathered.extend_from_slice(now),
             }
@@ -196,7 +203,7 @@ impl Unpacker {
                 match std::mem::replace(&mut self.body, Body::Plain) {
                     Body::Plain => {}
                     Body::Zlib(_, 0) => {}
-                    Body::Zlib(..) => return Err(UnpackError::Length),
+                    Body::Compressed(_) | Body::Zlib(..) => return Err(UnpackError::Length),
                     Body::Zstd(gathered, expected) => inflate_zstd(&gathered, expected, &mut each)?,
                 }
             }
@@ -261,7 +268,7 @@ mod tests {
             }
             assert!(stream.len() < long.len() / 2);
             for piece in [1, 13, 4096, stream.len()] {
-                let mut unpacker = Unpacker::new(algorithm);
+                let mut unpacker = Unpacker::new();
                 let mut plain = Vec::new();
                 for bytes in stream.chunks(piece) {
                     assert_eq!(unpacker.feed(bytes, |bytes, _| plain.extend_from_slice(bytes)), Ok(()));
@@ -282,14 +289,10 @@ mod tests {
             pack(algorithm, 0, &bytes, &mut packet);
             for lie in [999u32, 1001, 1] {
                 packet[4..7].copy_from_slice(&lie.to_le_bytes()[..3]);
-                assert_eq!(
-                    Unpacker::new(algorithm).feed(&packet, |_, _| ()),
-                    Err(UnpackError::Length),
-                    "{lie}"
-                );
+                assert_eq!(Unpacker::new().feed(&packet, |_, _| ()), Err(UnpackError::Length), "{lie}");
             }
             let garbage = [40, 0, 0, 0, 100, 0, 0].into_iter().chain([0xa5; 40]).collect::<Vec<u8>>();
-            assert_eq!(Unpacker::new(algorithm).feed(&garbage, |_, _| ()), Err(UnpackError::Corrupt));
+            assert_eq!(Unpacker::new().feed(&garbage, |_, _| ()), Err(UnpackError::Corrupt));
         }
     }
 }

@@ -403,9 +403,9 @@ impl Session {
 
     /// The client's packets are compressed from here on, or not.
     fn unpack(&mut self, algorithm: Option<Algorithm>) {
-        if let Some(algorithm) = algorithm {
-            self.unpacker = Some(Unpacker::new(algorithm));
-            self.online.compress(algorithm);
+        if algorithm.is_some() {
+            self.unpacker = Some(Unpacker::new());
+            self.online.compress();
         }
     }
 

@@ -6,7 +6,7 @@
 
 use crate::capabilities::{Capabilities, Features};
 use crate::command;
-use crate::compression::{Algorithm, Unpacker};
+use crate::compression::Unpacker;
 use crate::login::greeting::{First, Greeting};
 use crate::packet::{self, Message, Messages};
 use crate::results::{Answer, Form, Step};
@@ -107,9 +107,9 @@ impl Online {
     }
 
     /// The client's packets are compressed from here on, and so are the server's once the login is done.
-    pub(super) fn compress(&mut self, algorithm: Algorithm) {
+    pub(super) fn compress(&mut self) {
         // The server's OK, the last thing before, comes first.
-        self.unpacker = Some(Unpacker::new(algorithm));
+        self.unpacker = Some(Unpacker::new());
         // What was read of the packets themselves is nothing.
         self.client = Messages::default();
         self.awaited.clear();

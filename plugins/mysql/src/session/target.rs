@@ -285,7 +285,7 @@ impl Session {
             return self.give_up("the target compresses otherwise than before it closed", actions);
         }
         self.target.packer = algorithm.map(Packer::new);
-        self.target.unpacker = algorithm.map(Unpacker::new);
+        self.target.unpacker = algorithm.map(|_| Unpacker::new());
         self.target.packed = 0;
         if self.connections > 0 {
             shared.tally.event(self.user, Event::Rebuilt, actions);
