@@ -158,6 +158,12 @@ impl Unpacker {
         Self { header: [0; HEADER], headed: 0, left: 0, body: Body::Plain }
     }
 
+    /// Of so many bytes that come next, those up to the end of the header or body that is under way.
+    pub fn until_boundary(&self, available: usize) -> usize {
+        let wanted = if self.headed < HEADER { HEADER - self.headed } else { self.left };
+        wanted.min(available)
+    }
+
     /// Takes bytes and hands over what is in them, with the sequence number of the packet.
     ///
     /// # Errors

@@ -5,10 +5,11 @@
 
 use super::asked::{Asked, What};
 use super::out::Out;
+use super::packed::Packed;
 use super::plans::Plan;
 use super::search::{self, Found};
 use super::{Event, Session};
-use crate::compression::{Algorithm, Unpacker};
+use crate::compression::Algorithm;
 use crate::login::identity::Hello;
 use crate::packet::{HEADER, Header};
 use crate::results::Form;
@@ -142,7 +143,7 @@ impl Session {
     /// Decides about the bytes that are there.
     pub(super) fn walk(&mut self, shared: &mut Shared, out: &mut Out<'_, '_>) {
         while !self.over && !out.rest().is_empty() {
-            let compressed = self.unpacker.is_some();
+            let compressed = self.packed.is_some();
             let walk = match self.client.phase {
                 Phase::Over => {
                     out.actions.count("bytes behind a COM_QUIT", out.rest().len() as u64);
@@ -157,7 +158,7 @@ impl Session {
                 Phase::Join => self.join(shared, out),
                 Phase::Search => self.search(shared, out),
             };
-            if matches!(walk, Walk::Wait) || compressed != self.unpacker.is_some() {
+            if matches!(walk, Walk::Wait) || compressed != self.packed.is_some() {
                 return;
             }
         }
@@ -404,7 +405,7 @@ impl Session {
     /// The client's packets are compressed from here on, or not.
     fn unpack(&mut self, algorithm: Option<Algorithm>) {
         if algorithm.is_some() {
-            self.unpacker = Some(Unpacker::new());
+            self.packed = Some(Packed::default());
             self.online.compress();
         }
     }

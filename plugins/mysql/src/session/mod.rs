@@ -6,12 +6,12 @@ mod asked;
 mod client;
 mod online;
 mod out;
+mod packed;
 mod plans;
 mod restore;
 mod search;
 mod target;
 
-use crate::compression::Unpacker;
 use crate::login::Credential;
 use crate::login::greeting::NONCE;
 use crate::login::identity::Identity;
@@ -25,6 +25,7 @@ use asked::{Asked, What};
 use client::{Client, Phase};
 use online::{Online, Told};
 use out::Out;
+use packed::Packed;
 use plugin_sdk::{Actions, Level, Loss, Opening, Origin, Reply};
 use restore::Homes;
 use std::collections::{HashMap, VecDeque};
@@ -46,10 +47,8 @@ pub struct Session {
     /// What the client has proved itself with, and the plugin that it is of.
     proof: Option<(Vec<u8>, Vec<u8>)>,
     client: Client,
-    /// Opens the client's packets, if they are compressed.
-    unpacker: Option<Unpacker>,
-    /// What was opened and is not decided about.
-    unpacked: Vec<u8>,
+    /// The client's packets, if they are compressed.
+    packed: Option<Packed>,
     /// Number of undecided bytes that the online server's side knows of.
     watched: usize,
     target: Target,
@@ -83,8 +82,7 @@ impl Session {
             user: shared.tally.user(b""),
             proof: None,
             client: Client::new(opening.origin),
-            unpacker: None,
-            unpacked: Vec::new(),
+            packed: None,
             watched: 0,
             target: Target::default(),
             online: if joined { Online::joined() } else { Online::new() },
@@ -158,10 +156,10 @@ impl Session {
             return;
         }
         let mut rest = bytes;
-        if self.unpacker.is_none() {
+        if self.packed.is_none() {
             self.watch(bytes);
         }
-        while self.unpacker.is_none() && !rest.is_empty() && !self.over {
+        while self.packed.is_none() && !rest.is_empty() && !self.over {
             let mut packer = self.target.packer.take();
             let mut out = Out::captured(actions, rest, packer.as_mut());
             self.walk(shared, &mut out);
@@ -169,51 +167,36 @@ impl Session {
             self.target.packer = packer.or(self.target.packer.take());
             rest = &rest[taken..];
             self.watched = self.watched.saturating_sub(taken);
-            if taken == 0 || self.unpacker.is_none() {
+            if taken == 0 || self.packed.is_none() {
                 break;
             }
         }
-        if self.unpacker.is_some() && !self.over {
+        if self.packed.is_some() && !self.over {
             self.on_packed(shared, rest, actions);
         }
     }
 
-    /// Takes a client's compressed bytes.
+    /// Decides about what a client's compressed packets hold.
     fn on_packed(&mut self, shared: &mut Shared, bytes: &[u8], actions: &mut Actions<'_>) {
-        let Some(unpacker) = &mut self.unpacker else { return };
-        actions.discard(bytes.len());
-        let (unpacked, online) = (&mut self.unpacked, &mut self.online);
-        let fed = unpacker.feed(bytes, |plain, _| {
-            online.client(plain);
-            unpacked.extend_from_slice(plain);
-        });
-        if fed.is_err() {
+        let Some(mut packed) = self.packed.take() else { return };
+        if packed.feed(bytes, |plain| self.online.client(plain)).is_err() {
+            self.packed = Some(packed);
             return self.give_up("the client's compressed packets can't be read", actions);
         }
-        self.walk_unpacked(shared, actions);
-    }
-
-    /// Decides about what compressed packets held.
-    fn walk_unpacked(&mut self, shared: &mut Shared, actions: &mut Actions<'_>) {
-        if self.unpacked.is_empty() || self.over {
-            return;
-        }
-        let unpacked = std::mem::take(&mut self.unpacked);
+        let mut plain = std::mem::take(&mut packed.plain);
+        let mut pieces = std::mem::take(&mut packed.pieces);
+        // Whether the client compresses is seen by this while its bytes are walked.
+        self.packed = Some(packed);
         let mut packer = self.target.packer.take();
-        let mut out = Out::unpacked(actions, &unpacked, packer.as_mut());
+        let mut out = Out::unpacked(actions, &plain, &mut pieces, packer.as_mut());
         self.walk(shared, &mut out);
-        let taken = out.taken();
+        let (taken, decided) = (out.taken(), out.decided());
         self.target.packer = packer.or(self.target.packer.take());
-        self.unpacked = unpacked;
-        self.unpacked.drain(..taken);
-    }
-
-    /// Something that undecided bytes waited for has come.
-    fn resume(&mut self, shared: &mut Shared, actions: &mut Actions<'_>) {
-        if self.unpacker.is_some() {
-            self.walk_unpacked(shared, actions);
-        } else {
-            actions.resume();
+        plain.drain(..taken);
+        if let Some(packed) = &mut self.packed {
+            packed.decided(decided);
+            packed.plain = plain;
+            packed.pieces = pieces;
         }
     }
 
@@ -321,7 +304,7 @@ impl Session {
         if self.over {
             return;
         }
-        if self.unpacker.is_some() {
+        if self.packed.is_some() {
             return self.give_up("bytes of a compressed connection were not captured", actions);
         }
         if matches!(self.client.phase, Phase::Hello | Phase::LoggingIn) && self.identity.is_none() {

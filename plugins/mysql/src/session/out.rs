@@ -3,8 +3,18 @@
 //! Owns whether bytes can pass as they were captured, without a copy, or have to be made anew because one of the two connections
 //! is compressed.
 
+use super::packed::Pieces;
 use crate::compression::Packer;
 use plugin_sdk::{Actions, Reply};
+
+/// Where request bytes come from.
+#[derive(Debug)]
+enum Source<'a> {
+    /// They are those that were captured.
+    Captured,
+    /// They were taken out of captured ones; so many of these were decided about with them.
+    Unpacked(&'a mut Pieces, usize),
+}
 
 /// Request bytes that are being decided about.
 #[derive(Debug)]
@@ -13,8 +23,7 @@ pub(super) struct Out<'a, 'b> {
     pub(super) actions: &'a mut Actions<'b>,
     bytes: &'a [u8],
     at: usize,
-    /// The bytes are those that were captured.
-    captured: bool,
+    source: Source<'a>,
     packer: Option<&'a mut Packer>,
 }
 
@@ -25,16 +34,17 @@ impl<'a, 'b> Out<'a, 'b> {
         bytes: &'a [u8],
         packer: Option<&'a mut Packer>,
     ) -> Self {
-        Self { actions, bytes, at: 0, captured: true, packer }
+        Self { actions, bytes, at: 0, source: Source::Captured, packer }
     }
 
-    /// Bytes that were taken out of captured ones, which are decided about already.
+    /// Bytes that were taken out of captured ones, and which these are.
     pub(super) fn unpacked(
         actions: &'a mut Actions<'b>,
         bytes: &'a [u8],
+        pieces: &'a mut Pieces,
         packer: Option<&'a mut Packer>,
     ) -> Self {
-        Self { actions, bytes, at: 0, captured: false, packer }
+        Self { actions, bytes, at: 0, source: Source::Unpacked(pieces, 0), packer }
     }
 
     /// What is not decided about.
@@ -49,12 +59,10 @@ impl<'a, 'b> Out<'a, 'b> {
 
     /// Sends the next bytes as they are.
     pub(super) fn pass(&mut self, length: usize) {
-        if self.captured && self.packer.is_none() {
+        if matches!(self.source, Source::Captured) && self.packer.is_none() {
             self.actions.forward(length);
         } else {
-            if self.captured {
-                self.actions.discard(length);
-            }
+            self.discard(length);
             let bytes = self.bytes;
             self.put(&bytes[self.at..self.at + length]);
         }
@@ -63,10 +71,28 @@ impl<'a, 'b> Out<'a, 'b> {
 
     /// Leaves the next bytes out.
     pub(super) fn skip(&mut self, length: usize) {
-        if self.captured {
-            self.actions.discard(length);
-        }
+        self.discard(length);
         self.at += length;
+    }
+
+    /// Leaves out the captured bytes that the next bytes are or came of.
+    fn discard(&mut self, length: usize) {
+        match &mut self.source {
+            Source::Captured => self.actions.discard(length),
+            Source::Unpacked(pieces, decided) => {
+                let captured = pieces.take(length);
+                self.actions.discard(captured);
+                *decided += captured;
+            }
+        }
+    }
+
+    /// How many captured bytes that were unpacked were decided about.
+    pub(super) const fn decided(&self) -> usize {
+        match &self.source {
+            Source::Captured => self.at,
+            Source::Unpacked(_, decided) => *decided,
+        }
     }
 
     /// Sends these.

@@ -162,7 +162,7 @@ impl Session {
             State::Login(login) => self.on_login(shared, login, message, actions),
             State::Restoring(mut restore) => {
                 if self.on_restored(shared, &mut restore, message, actions) {
-                    self.ready(shared, actions);
+                    self.ready(actions);
                 } else {
                     self.target.state = State::Restoring(restore);
                 }
@@ -292,17 +292,17 @@ impl Session {
         }
         let mut restore = self.restore(shared);
         if self.restore_next(&mut restore, actions).is_none() {
-            return self.ready(shared, actions);
+            return self.ready(actions);
         }
         self.target.state = State::Restoring(Box::new(restore));
     }
 
-    fn ready(&mut self, shared: &mut Shared, actions: &mut Actions<'_>) {
+    fn ready(&mut self, actions: &mut Actions<'_>) {
         self.target.state = State::Ready;
         self.connections = self.connections.saturating_add(1);
         actions.clear_timer();
         actions.ready();
-        self.resume(shared, actions);
+        actions.resume();
     }
 
     /// A COM_CHANGE_USER was sent. Gives its message.
@@ -350,7 +350,7 @@ impl Session {
                 self.target.state = State::Ready;
                 actions.end_request(Reply::Expected);
                 actions.reply_complete();
-                self.resume(shared, actions);
+                actions.resume();
             }
             Err(failure) => self.failed(shared, failure, actions),
         }
@@ -371,7 +371,7 @@ impl Session {
                 }
                 self.answered(shared, asked, answer.outcome, actions);
                 actions.reply_complete();
-                self.resume(shared, actions);
+                actions.resume();
             }
             Err(error) => {
                 actions.log(Level::Warn, &format!("the target's answer can't be read: {error}"));
