@@ -10,7 +10,7 @@ use crate::sql::{
     Backslashes, Charset, DoubleQuotes, Effect, Extent, Kind, Mode, Server, Statement, Statements, Token,
     name,
 };
-use assigned::{Assigned, Key, Scope};
+use assigned::{Assigned, Key, Says, Scope};
 
 /// Flags of the status that servers send with most answers.
 pub mod status {
@@ -72,11 +72,27 @@ pub struct Undo {
     remembered: std::ops::Range<u64>,
 }
 
+impl Undo {
+    /// Whether the session's database is among it: until that is settled, it is not known where a statement would run.
+    pub const fn is_about_database(&self) -> bool {
+        self.database.is_some()
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 enum Place {
     #[default]
     Same,
     Astray,
+}
+
+/// Where it is known from what a backslash is. Statements are read ahead of the target's answers, so that what a `SET` among them
+/// says is newer than a status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+enum KnownBy {
+    #[default]
+    Status,
+    Text,
 }
 
 #[derive(Debug)]
@@ -94,6 +110,7 @@ pub struct Memory {
     /// How a new session's texts are read.
     initial: Mode,
     mode: Mode,
+    backslashes: KnownBy,
     login_charset: Charset,
     database: Option<Box<[u8]>>,
     place: Place,
@@ -240,6 +257,11 @@ impl Memory {
         for item in &assigned.items {
             if item.scope == Scope::Session {
                 self.mode = item.applied(self.mode, self.initial, self.login_charset);
+                match item.says_sql_mode() {
+                    Some(Says::Plainly) => self.backslashes = KnownBy::Text,
+                    Some(Says::ByOthers) => self.backslashes = KnownBy::Status,
+                    None => {}
+                }
             }
         }
         let lasts = assigned.items.iter().any(|item| item.lasts());
@@ -313,6 +335,9 @@ impl Memory {
 
     /// The target answered with an error to what was told.
     pub fn failed(&mut self, undo: Undo, refused: Refused) {
+        if !undo.remembered.is_empty() {
+            self.backslashes = KnownBy::Status;
+        }
         if let Some(database) = undo.database {
             self.database = database;
             if refused == Refused::ByTarget {
@@ -323,8 +348,11 @@ impl Memory {
     }
 
     /// The target sent its status.
-    pub const fn status(&mut self, flags: u16) {
+    pub fn status(&mut self, flags: u16) {
         self.status = flags;
+        if self.backslashes == KnownBy::Text {
+            return;
+        }
         self.mode.backslashes =
             if flags & status::NO_BACKSLASH_ESCAPES == 0 { Backslashes::Escape } else { Backslashes::Plain };
     }

@@ -45,6 +45,8 @@ pub enum Rule {
     Prepared,
     /// Part of the text is dropped, and the rest can't be told from it.
     Inseparable,
+    /// The target is in another database than the online server: see [`crate::memory::Memory::is_astray`].
+    Astray,
 }
 
 impl fmt::Display for Rule {
@@ -75,6 +77,7 @@ impl fmt::Display for Rule {
             Self::Dangerous(kind) => write!(f, "want of allow-dangerous ({kind})"),
             Self::Prepared => f.write_str("the rule that dropped their PREPARE"),
             Self::Inseparable => f.write_str("a rule for another part of their text"),
+            Self::Astray => f.write_str("want of their database at the target"),
         }
     }
 }
@@ -151,6 +154,20 @@ impl Watch for Watched<'_> {
 /// The options that rules come from.
 pub fn options() -> Vec<PluginOption> {
     options::list()
+}
+
+/// What is done with a text while the target is in another database than the online server: only what chooses one, or depends on
+/// none, is sent.
+pub fn while_astray(text: &[u8], mode: Mode) -> Choice {
+    let mut statements = Statements::of(text, mode);
+    let goes = |kind: Kind| kind.concerns_session() && !is_preparing(kind);
+    match statements.next() {
+        Some(statement) if statement.kind == Kind::Use => Choice::Keep,
+        Some(statement) if !goes(statement.kind) || !statements.all(|statement| goes(statement.kind)) => {
+            Choice::Drop(Rule::Astray)
+        }
+        _ => Choice::Keep,
+    }
 }
 
 impl Default for Rules {

@@ -321,7 +321,7 @@ impl Prepared {
             if entry.long_data_lost {
                 return TargetId::Lost;
             }
-            entry.long_data = true;
+            entry.long_data |= matches!(id, TargetId::Known(_));
         }
         id
     }

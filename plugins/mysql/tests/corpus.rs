@@ -83,7 +83,8 @@ fn connections(file: &[u8], ports: &[u16]) -> Vec<Connection> {
         if syn && from_client && open.get(&key).is_some_and(|known| known.start != tcp.seq) {
             done.extend(open.remove(&key));
         }
-        if !open.contains_key(&key) && !(syn && from_client) {
+        let begins = syn && from_client;
+        if !begins && !open.contains_key(&key) {
             continue;
         }
         let connection = open.entry(key).or_insert_with(|| Connection {

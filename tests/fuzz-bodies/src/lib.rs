@@ -9,6 +9,8 @@
 mod fragments;
 mod http;
 pub mod mutation;
+mod mysql;
+mod mysql_seeds;
 mod options;
 mod redis;
 mod relay;
@@ -19,6 +21,7 @@ mod wire;
 
 pub use fragments::fragments;
 pub use http::http;
+pub use mysql::mysql;
 pub use options::options;
 pub use redis::redis;
 pub use relay::{relay_client, relay_server};
@@ -39,7 +42,7 @@ pub struct Target {
 }
 
 /// All fuzz targets.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     Target { name: "wire", body: wire },
     Target { name: "options", body: options },
     Target { name: "fragments", body: fragments },
@@ -49,4 +52,5 @@ pub const TARGETS: [Target; 9] = [
     Target { name: "session", body: session },
     Target { name: "http", body: http },
     Target { name: "redis", body: redis },
+    Target { name: "mysql", body: mysql },
 ];

@@ -3,6 +3,7 @@
 //! `cargo run -p tcpcopy-fuzz-bodies --example make-corpus` writes them to `fuzz/corpus`.
 
 use crate::fragments as fragment;
+use crate::mysql_seeds::mysql;
 use crate::redis::{JOINED, OPTIONS};
 use crate::relay::{AFTER_HANDSHAKE, NONCE, PEER, WITH_TOKEN, facts, token};
 use crate::session::event::{Event, Segment, Setup};
@@ -26,7 +27,7 @@ pub struct Seed {
     pub bytes: Vec<u8>,
 }
 
-fn seed(name: impl Into<String>, bytes: Vec<u8>) -> Seed {
+pub(crate) fn seed(name: impl Into<String>, bytes: Vec<u8>) -> Seed {
     Seed { name: name.into(), bytes }
 }
 
@@ -42,6 +43,7 @@ pub fn seeds_of(target: &str) -> Vec<Seed> {
         "session" => session(),
         "http" => http(),
         "redis" => redis(),
+        "mysql" => mysql(),
         _ => Vec::new(),
     }
 }

@@ -139,3 +139,8 @@ fn http() {
 fn redis() {
     run_target("redis");
 }
+
+#[test]
+fn mysql() {
+    run_target("mysql");
+}

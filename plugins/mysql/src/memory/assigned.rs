@@ -58,7 +58,22 @@ const QUOTING: [&str; 6] = ["ANSI", "ORACLE", "DB2", "MAXDB", "MSSQL", "POSTGRES
 const QUOTING_BITS: u64 = 4 | 0x200 | 0x400 | 0x800 | 0x1000 | 0x2000 | 0x4_0000;
 const NO_ESCAPE_BIT: u64 = 0x10_0000;
 
+/// How a `sql_mode` is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Says {
+    /// As a text or a number.
+    Plainly,
+    /// By a variable or a function.
+    ByOthers,
+}
+
 impl Item {
+    /// How it gives the `sql_mode`, if it does.
+    pub(super) fn says_sql_mode(&self) -> Option<Says> {
+        let plain = self.literal.as_deref().is_some_and(|literal| !literal.eq_ignore_ascii_case(b"DEFAULT"));
+        self.key.is("sql_mode").then_some(if plain { Says::Plainly } else { Says::ByOthers })
+    }
+
     /// Whether it holds as long as the session does.
     pub(super) fn lasts(&self) -> bool {
         self.scope == Scope::Session && !ONCE.iter().any(|once| self.key.is(once))

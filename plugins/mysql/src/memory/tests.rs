@@ -135,6 +135,16 @@ fn quoting_follows_the_sql_mode() {
     let mut memory = memory();
     memory.status(status::NO_BACKSLASH_ESCAPES);
     assert_eq!(memory.mode().backslashes, Plain);
+    // A status that was on its way says nothing of what was set since.
+    let undo = memory.ran(b"SET sql_mode = ''", Extent::Whole).expect("it sets something");
+    memory.status(status::NO_BACKSLASH_ESCAPES);
+    assert_eq!(memory.mode().backslashes, Escape);
+    memory.failed(undo, Refused::ByTarget);
+    memory.status(status::NO_BACKSLASH_ESCAPES);
+    assert_eq!(memory.mode().backslashes, Plain);
+    memory.ran(b"SET sql_mode = ''; SET sql_mode = @saved", Extent::Whole);
+    memory.status(status::NO_BACKSLASH_ESCAPES);
+    assert_eq!(memory.mode().backslashes, Plain);
     memory.tracked(b"sql_mode", b"ANSI_QUOTES");
     assert_eq!(memory.mode().quotes, Name);
 }

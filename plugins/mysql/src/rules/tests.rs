@@ -245,6 +245,21 @@ fn users() {
 }
 
 #[test]
+fn a_session_that_is_astray() {
+    for (text, choice) in [
+        ("USE a; DELETE FROM t", Choice::Keep),
+        ("SET @a = 1; COMMIT", Choice::Keep),
+        ("", Choice::Keep),
+        ("SET @a = 1; DELETE FROM t", Choice::Drop(Rule::Astray)),
+        ("DELETE FROM t; USE a", Choice::Drop(Rule::Astray)),
+        ("SELECT 1", Choice::Drop(Rule::Astray)),
+        ("PREPARE a FROM 'DELETE FROM t'", Choice::Drop(Rule::Astray)),
+    ] {
+        assert_eq!(while_astray(text.as_bytes(), mode()), choice, "{text}");
+    }
+}
+
+#[test]
 fn commands_without_a_text() {
     let plain = rules(&[]);
     let read_only = rules(&[("read-only", true.into())]);

@@ -11,6 +11,7 @@ use super::search::{self, Found};
 use super::{Event, Session};
 use crate::compression::Algorithm;
 use crate::login::identity::Hello;
+use crate::memory::Undo;
 use crate::packet::{HEADER, Header};
 use crate::results::Form;
 use crate::shared::Shared;
@@ -305,6 +306,10 @@ impl Session {
         if !self.target.is_ready() || (self.client.may_ask_for_file && !self.outstanding.is_empty()) {
             return Walk::Wait;
         }
+        // Where the next one would run is not known before the target has agreed to a database.
+        if self.outstanding.iter().any(|asked| asked.undo.as_ref().is_some_and(Undo::is_about_database)) {
+            return Walk::Wait;
+        }
         self.client.may_ask_for_file = false;
         self.client.may_log_in = false;
         if let Some(sequence) = self.target.file.take() {
@@ -375,11 +380,10 @@ impl Session {
     fn continuation(&mut self, header: Header, out: &mut Out<'_, '_>) -> Walk {
         if self.client.file.is_none() && self.client.may_log_in {
             // It is answered by the plugin, where the target asks for it at all.
-            if header.length <= MAX_LOGIN && out.rest().len() < HEADER + header.length {
+            if self.target.is_changing() {
                 return Walk::Wait;
             }
-            let end = if self.target.is_changing() { End::GoesOn } else { End::Silent };
-            return self.stream(header, Fate::Skip, end, out);
+            return self.stream(header, Fate::Skip, End::Silent, out);
         }
         let fate = match self.client.file {
             Some(fate) => fate,

@@ -152,36 +152,41 @@ impl Session {
 
     /// Decides about the bytes that are there.
     pub fn on_request(&mut self, shared: &mut Shared, bytes: &[u8], actions: &mut Actions<'_>) {
-        if self.over {
-            return;
-        }
         let mut rest = bytes;
-        if self.packed.is_none() {
-            self.watch(bytes);
-        }
-        while self.packed.is_none() && !rest.is_empty() && !self.over {
-            let mut packer = self.target.packer.take();
-            let mut out = Out::captured(actions, rest, packer.as_mut());
-            self.walk(shared, &mut out);
-            let taken = out.taken();
-            self.target.packer = packer.or(self.target.packer.take());
+        while !self.over {
+            let was_packed = self.packed.is_some();
+            let taken = if was_packed {
+                self.walk_packed(shared, rest, actions)
+            } else {
+                self.walk_plain(shared, rest, actions)
+            };
             rest = &rest[taken..];
-            self.watched = self.watched.saturating_sub(taken);
-            if taken == 0 || self.packed.is_none() {
+            let goes_on = was_packed != self.packed.is_some();
+            if !goes_on && !self.release(shared, actions) && !self.target.resumes {
                 break;
             }
         }
-        if self.packed.is_some() && !self.over {
-            self.on_packed(shared, rest, actions);
-        }
     }
 
-    /// Decides about what a client's compressed packets hold.
-    fn on_packed(&mut self, shared: &mut Shared, bytes: &[u8], actions: &mut Actions<'_>) {
-        let Some(mut packed) = self.packed.take() else { return };
+    /// Decides about bytes as they were captured. Gives how many that were.
+    fn walk_plain(&mut self, shared: &mut Shared, bytes: &[u8], actions: &mut Actions<'_>) -> usize {
+        self.watch(bytes);
+        let mut packer = self.target.packer.take();
+        let mut out = Out::captured(actions, bytes, packer.as_mut());
+        self.walk(shared, &mut out);
+        let taken = out.taken();
+        self.target.packer = packer.or(self.target.packer.take());
+        self.watched = self.watched.saturating_sub(taken);
+        taken
+    }
+
+    /// Decides about what a client's compressed packets hold. Gives how many captured bytes that were.
+    fn walk_packed(&mut self, shared: &mut Shared, bytes: &[u8], actions: &mut Actions<'_>) -> usize {
+        let Some(mut packed) = self.packed.take() else { return 0 };
         if packed.feed(bytes, |plain| self.online.client(plain)).is_err() {
             self.packed = Some(packed);
-            return self.give_up("the client's compressed packets can't be read", actions);
+            self.give_up("the client's compressed packets can't be read", actions);
+            return 0;
         }
         let mut plain = std::mem::take(&mut packed.plain);
         let mut pieces = std::mem::take(&mut packed.pieces);
@@ -197,6 +202,15 @@ impl Session {
             packed.decided(decided);
             packed.plain = plain;
             packed.pieces = pieces;
+        }
+        decided
+    }
+
+    /// Something that undecided bytes waited for has come.
+    fn resume(&mut self, actions: &mut Actions<'_>) {
+        if actions.undecided() > 0 {
+            self.target.resumes = true;
+            actions.resume();
         }
     }
 

@@ -10,9 +10,9 @@ use crate::attributes;
 use crate::command;
 use crate::packet::{self, HEADER, Header, MOST};
 use crate::results::Form;
-use crate::rules::Choice;
+use crate::rules::{Choice, Rule, while_astray};
 use crate::shared::Shared;
-use crate::sql::{Kind, Server, Statements};
+use crate::sql::{Server, prepared_in_sql};
 use crate::statements::layout::{Attributes, Layout};
 use crate::statements::{Answer, Execution, Fate as Sent, LAST, TargetId};
 use mysql_common::constants::{CapabilityFlags as Flags, MariadbCapabilities};
@@ -176,8 +176,13 @@ impl Session {
         if !whole {
             mode = mode.beginning();
         }
-        if matches!(Statements::quick(text, mode), Some(Kind::Prepare)) {
+        for _ in 0..prepared_in_sql(text, mode) {
             self.prepared.skip_online_id();
+        }
+        if self.memory.is_astray()
+            && let Choice::Drop(rule) = while_astray(text, mode)
+        {
+            return Plan::Drop(rule.name().into());
         }
         let mut kept = Cow::Borrowed(text);
         match shared.options.rules.statement(self.memory.database(), text, mode, &mut self.named) {
@@ -222,7 +227,9 @@ impl Session {
     /// A statement is prepared.
     fn prepare(&mut self, shared: &mut Shared, text: &[u8], header: Header, whole: bool) -> Plan {
         let mode = self.memory.mode();
-        let why = if whole {
+        let why = if self.memory.is_astray() {
+            Some(Rule::Astray.name().into())
+        } else if whole {
             match shared.options.rules.statement(self.memory.database(), text, mode, &mut self.named) {
                 Choice::Keep => None,
                 Choice::Drop(rule) => Some(rule.name().into()),
@@ -258,13 +265,13 @@ impl Session {
             return Plan::Drop(Cow::Borrowed("its length: cut short"));
         };
         let online = u32::from_le_bytes(*id);
-        let end = End::Asked(Asked::new(Form::Results, What::Statement));
+        let mut end = Asked::new(Form::Results, What::Statement);
         if online == LAST
             && self.prepared.target_id(LAST) == TargetId::Awaited
             && matches!(self.memory.mode().server, Server::MariaDb(_))
         {
             // MariaDB knows by itself which one was prepared last.
-            return Plan::Pass(end);
+            return Plan::Pass(End::Asked(end));
         }
         let (id, splice) = match self.prepared.execute(online, packet, self.attributes()) {
             Execution::Send { id, splice } => (id, splice),
@@ -302,7 +309,11 @@ impl Session {
             };
             edits = vec![(0..packet.len(), plain)];
         }
-        self.changed(edits, header, end)
+        let parameters = self.prepared.parameters(online).unwrap_or(0);
+        if let Some(text) = self.prepared.text(online) {
+            end.undo = self.memory.executed(text, parameters);
+        }
+        self.changed(edits, header, End::Asked(end))
     }
 
     /// Whether nobody has said yet what types the parameters of an execution are.

@@ -23,6 +23,16 @@ use std::time::Duration;
 /// How long a login may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Bytes that are kept at most while requests are decided about: a server that is asked for nothing says next to nothing.
+const MOST_HELD: usize = 1 << 20;
+
+/// Bytes that are kept.
+#[derive(Clone, Copy)]
+enum Held {
+    Packets,
+    Unpacked,
+}
+
 /// How far a connection is.
 #[derive(Debug, Default)]
 enum State {
@@ -59,6 +69,10 @@ pub(super) struct Target {
     /// Plugin and challenge of the last login.
     last: (Vec<u8>, Vec<u8>),
     answer: Option<Answer>,
+    /// Requests are about to be decided about that may go now.
+    pub(super) resumes: bool,
+    held: Vec<u8>,
+    held_unpacked: Vec<u8>,
     /// The target waits for a file; its wish had this sequence number.
     pub(super) file: Option<u8>,
     /// The target has refused a request before that was complete.
@@ -126,6 +140,9 @@ impl Session {
     pub fn on_response(&mut self, shared: &mut Shared, bytes: &[u8], actions: &mut Actions<'_>) {
         let mut rest = bytes;
         while !rest.is_empty() && !self.over {
+            if self.target.resumes {
+                return self.hold(Held::Packets, rest, actions);
+            }
             let Some(mut unpacker) = self.target.unpacker.take() else {
                 let mut messages = std::mem::take(&mut self.target.messages);
                 if let Some(message) = messages.next(&mut rest) {
@@ -134,16 +151,9 @@ impl Session {
                 self.target.messages = messages;
                 continue;
             };
-            let fed = unpacker.feed(rest, |mut plain, sequence| {
+            let fed = unpacker.feed(rest, |plain, sequence| {
                 self.target.packed = sequence;
-                let mut messages = std::mem::take(&mut self.target.messages);
-                while let Some(message) = messages.next(&mut plain) {
-                    if self.over {
-                        break;
-                    }
-                    self.on_message(shared, &message, actions);
-                }
-                self.target.messages = messages;
+                self.on_unpacked(shared, plain, actions);
             });
             if fed.is_err() {
                 return self.give_up("the target's compressed packets can't be read", actions);
@@ -151,6 +161,42 @@ impl Session {
             self.target.unpacker = Some(unpacker);
             rest = &[];
         }
+    }
+
+    /// Takes what compressed packets held.
+    fn on_unpacked(&mut self, shared: &mut Shared, mut plain: &[u8], actions: &mut Actions<'_>) {
+        while !plain.is_empty() && !self.over {
+            if self.target.resumes {
+                return self.hold(Held::Unpacked, plain, actions);
+            }
+            let mut messages = std::mem::take(&mut self.target.messages);
+            if let Some(message) = messages.next(&mut plain) {
+                self.on_message(shared, &message, actions);
+            }
+            self.target.messages = messages;
+        }
+    }
+
+    /// Keeps bytes of the target until requests are decided about that may go now.
+    fn hold(&mut self, what: Held, bytes: &[u8], actions: &mut Actions<'_>) {
+        let held = match what {
+            Held::Packets => &mut self.target.held,
+            Held::Unpacked => &mut self.target.held_unpacked,
+        };
+        held.extend_from_slice(bytes);
+        if held.len() > MOST_HELD {
+            self.give_up("the target sends more than it was asked for", actions);
+        }
+    }
+
+    /// Requests that waited were decided about. Takes the bytes that were kept meanwhile; whether there were any.
+    pub(super) fn release(&mut self, shared: &mut Shared, actions: &mut Actions<'_>) -> bool {
+        self.target.resumes = false;
+        let unpacked = std::mem::take(&mut self.target.held_unpacked);
+        let packets = std::mem::take(&mut self.target.held);
+        self.on_unpacked(shared, &unpacked, actions);
+        self.on_response(shared, &packets, actions);
+        !unpacked.is_empty() || !packets.is_empty()
     }
 
     fn on_message(&mut self, shared: &mut Shared, message: &Message<'_>, actions: &mut Actions<'_>) {
@@ -302,7 +348,7 @@ impl Session {
         self.connections = self.connections.saturating_add(1);
         actions.clear_timer();
         actions.ready();
-        actions.resume();
+        self.resume(actions);
     }
 
     /// A COM_CHANGE_USER was sent. Gives its message.
@@ -350,7 +396,7 @@ impl Session {
                 self.target.state = State::Ready;
                 actions.end_request(Reply::Expected);
                 actions.reply_complete();
-                actions.resume();
+                self.resume(actions);
             }
             Err(failure) => self.failed(shared, failure, actions),
         }
@@ -371,7 +417,7 @@ impl Session {
                 }
                 self.answered(shared, asked, answer.outcome, actions);
                 actions.reply_complete();
-                actions.resume();
+                self.resume(actions);
             }
             Err(error) => {
                 actions.log(Level::Warn, &format!("the target's answer can't be read: {error}"));
