@@ -183,11 +183,7 @@ impl Session {
     /// Decides about what a client's compressed packets hold. Gives how many captured bytes that were.
     fn walk_packed(&mut self, shared: &mut Shared, bytes: &[u8], actions: &mut Actions<'_>) -> usize {
         let Some(mut packed) = self.packed.take() else { return 0 };
-        if packed.feed(bytes, |plain| self.online.client(plain)).is_err() {
-            self.packed = Some(packed);
-            self.give_up("the client's compressed packets can't be read", actions);
-            return 0;
-        }
+        let fed = packed.feed(bytes, |plain| self.online.client(plain));
         let mut plain = std::mem::take(&mut packed.plain);
         let mut pieces = std::mem::take(&mut packed.pieces);
         // Whether the client compresses is seen by this while its bytes are walked.
@@ -202,6 +198,9 @@ impl Session {
             packed.decided(decided);
             packed.plain = plain;
             packed.pieces = pieces;
+        }
+        if fed.is_err() {
+            self.give_up("the client's compressed packets can't be read", actions);
         }
         decided
     }

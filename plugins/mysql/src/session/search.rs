@@ -11,6 +11,8 @@ use crate::login::identity::Hello;
 use crate::packet::{HEADER, Header};
 use crate::sql::{Kind, Mode, Statements};
 
+/// Lengths of a client's login.
+const LOGIN: std::ops::Range<usize> = 32..1024;
 /// Bytes of a text that are looked at.
 const LOOK: usize = 64;
 
@@ -36,12 +38,15 @@ pub(super) fn at_front(bytes: &[u8]) -> Found {
     }
     let Some(header) = Header::at(bytes) else { return Found::Incomplete };
     if header.sequence == 1 {
+        if !LOGIN.contains(&header.length) {
+            return Found::Nothing;
+        }
         return match bytes.get(HEADER..HEADER + header.length) {
             Some(message) if matches!(Hello::read(message), Ok(Hello::Login { .. } | Hello::Tls)) => {
                 Found::Login
             }
-            None if (32..512).contains(&header.length) => Found::Incomplete,
-            _ => Found::Nothing,
+            Some(_) => Found::Nothing,
+            None => Found::Incomplete,
         };
     }
     match command(bytes) {
