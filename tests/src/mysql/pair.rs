@@ -1,13 +1,14 @@
 //! The frame of the MySQL tests: a server on online and one on target, the same users with other passwords, and both compared.
 
 use super::counters::Counters;
+use super::log::Statements;
 use super::server::{DATABASE, MysqlServer, Plugin, ServerOptions};
 use super::{Flavour, Login, MYSQL, Sysbench};
 use crate::host::Host;
 use crate::lab::Lab;
 use crate::plugin::{Kind, Module};
 use crate::replay::{Finished, Replay, ReplayOptions};
-use crate::scenario::with_report;
+use crate::scenario::{check_same, with_report};
 use crate::wait::wait_until;
 use anyhow::{Context, Result, ensure};
 use std::time::Duration;
@@ -98,11 +99,38 @@ impl<'lab> MysqlPair<'lab> {
     pub fn check_same_statements(&self) -> Result<()> {
         let check = || {
             let (online, target) = self.counted()?;
+            let logged = self.online.is_logged() && self.target.is_logged();
+            if logged && self.online.flavour() != self.target.flavour() {
+                Counters::check_same_but_selects(&online, &target)?;
+                return self.check_same_selects();
+            }
+            if (self.online.flavour(), self.target.flavour()) == (Flavour::MariaDb, Flavour::MySql) {
+                return Counters::check_same_but_begins(&online, &target);
+            }
             Counters::check_same_statements(&online, &target)
         };
         // The kernel has acknowledged the last requests; the server may be about to run them.
         let _ = wait_until("the target to run what it got", Duration::from_secs(10), || Ok(check().is_ok()));
         check()
+    }
+
+    /// Fails unless both wrote down the same SELECTs, with the same text where that is the client's.
+    fn check_same_selects(&self) -> Result<()> {
+        let (online, target) = (self.online.statements()?, self.target.statements()?);
+        let is_select = |text: &str| text.get(..6).is_some_and(|verb| verb.eq_ignore_ascii_case("select"));
+        let texts = |log: &Statements| -> Vec<String> {
+            let selects = log.0.iter().filter(|entry| entry.command == "Query" && is_select(&entry.text));
+            selects.map(|entry| entry.text.clone()).filter(|text| is_comparable(text)).collect()
+        };
+        check_same(&texts(&online), &texts(&target)).context("SELECTs as text")?;
+        // Each kind of server writes parameters in another way.
+        let executed = |log: &Statements| {
+            let selects = log.0.iter().filter(|entry| entry.command == "Execute" && is_select(&entry.text));
+            selects.count()
+        };
+        let (online, target) = (executed(&online), executed(&target));
+        ensure!(online == target, "{online} prepared SELECTs were executed on online, {target} on target");
+        Ok(())
     }
 
     /// Fails unless both have the same tables with the same rows.
@@ -169,6 +197,12 @@ pub fn check_delivered(finished: &Finished) -> Result<()> {
     let faults = &module["faults"];
     ensure!(faults.as_object().is_none_or(serde_json::Map::is_empty), "faults: {faults}");
     Ok(())
+}
+
+/// Whether both kinds of servers write a SELECT down, and alike: not those in a row, nor those that one of them can't parse.
+fn is_comparable(text: &str) -> bool {
+    let is_control = text.contains(&format!("FROM {DATABASE}.`"));
+    !is_control && text.contains(" FROM ") && !text.contains(';')
 }
 
 /// The user's login on the online server.

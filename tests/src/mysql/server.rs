@@ -131,6 +131,11 @@ impl<'lab> MysqlServer<'lab> {
         self.options.flavour
     }
 
+    /// Whether it writes down the statements that it gets.
+    pub fn is_logged(&self) -> bool {
+        self.options.logging == Logging::Statements
+    }
+
     /// The host that it runs on.
     pub fn host(&self) -> &'lab RunningHost {
         self.host
@@ -214,7 +219,7 @@ impl<'lab> MysqlServer<'lab> {
     /// # Errors
     /// The server's error.
     pub fn counters(&self) -> Result<Counters> {
-        Counters::parse(&self.sql("SHOW GLOBAL STATUS")?)
+        Counters::parse(&self.sql("SHOW GLOBAL STATUS")?, self.options.flavour)
     }
 
     /// One line for each table of [`DATABASE`] with its checksum: equal on two servers exactly when their data is.

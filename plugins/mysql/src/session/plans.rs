@@ -12,7 +12,7 @@ use crate::packet::{self, HEADER, Header, MOST};
 use crate::results::Form;
 use crate::rules::{Choice, Rule, while_astray};
 use crate::shared::Shared;
-use crate::sql::{Server, prepared_in_sql};
+use crate::sql::{Extent, Server, prepared_in_sql};
 use crate::statements::layout::{Attributes, Layout};
 use crate::statements::{Answer, Execution, Fate as Sent, LAST, TargetId};
 use mysql_common::constants::{CapabilityFlags as Flags, MariadbCapabilities};
@@ -273,6 +273,9 @@ impl Session {
             // MariaDB knows by itself which one was prepared last.
             return Plan::Pass(End::Asked(end));
         }
+        if whole && let Some(plan) = self.run_as_text(shared, online, packet.len(), header) {
+            return plan;
+        }
         let (id, splice) = match self.prepared.execute(online, packet, self.attributes()) {
             Execution::Send { id, splice } => (id, splice),
             Execution::Not(TargetId::Unknown) if self.adopt(shared, online, out) => return Plan::Wait,
@@ -314,6 +317,27 @@ impl Session {
             end.undo = self.memory.executed(text, parameters);
         }
         self.changed(edits, header, End::Asked(end))
+    }
+
+    /// Runs a statement as text that the target, unlike the online server, does not prepare: MySQL prepares no BEGIN, and MariaDB
+    /// does.
+    fn run_as_text(&mut self, shared: &Shared, online: u32, length: usize, header: Header) -> Option<Plan> {
+        if self.prepared.target_id(online) != TargetId::Refused || self.prepared.parameters(online) != Some(0)
+        {
+            return None;
+        }
+        let text = self.prepared.text(online)?;
+        let mode = self.memory.mode();
+        let rewritten = shared.options.rewrite.statement(text, mode);
+        let mut message = vec![command::QUERY];
+        if self.target.settled.has(Flags::CLIENT_QUERY_ATTRIBUTES) {
+            // No attributes, in one set.
+            message.extend([0, 1]);
+        }
+        message.extend_from_slice(rewritten.as_deref().unwrap_or(text));
+        let undo = self.memory.ran(text, Extent::Whole);
+        let end = End::Asked(Asked { form: Form::Results, what: What::Run, undo });
+        Some(self.changed(vec![(0..length, message)], header, end))
     }
 
     /// Whether nobody has said yet what types the parameters of an execution are.
