@@ -72,6 +72,11 @@ pub const fn form(command: u8) -> Form {
     }
 }
 
+/// Whether a command may choose a database.
+pub const fn may_choose_database(command: u8) -> bool {
+    matches!(command, INIT_DB | QUERY)
+}
+
 /// The least number of bytes that a command has behind its own; `None`: there is no such command.
 pub const fn least(command: u8) -> Option<usize> {
     Some(match command {

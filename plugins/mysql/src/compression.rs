@@ -158,6 +158,11 @@ impl Unpacker {
         Self { header: [0; HEADER], headed: 0, left: 0, body: Body::Plain }
     }
 
+    /// Whether part of a packet's body has still to come.
+    pub const fn is_within(&self) -> bool {
+        self.left > 0
+    }
+
     /// Of so many bytes that come next, those up to the end of the header or body that is under way.
     pub fn until_boundary(&self, available: usize) -> usize {
         let wanted = if self.headed < HEADER { HEADER - self.headed } else { self.left };

@@ -5,12 +5,15 @@
 //! [`crate::rewrite`] makes of them is made again when they are sent again.
 
 mod assigned;
+mod lost;
 
 use crate::sql::{
     Backslashes, Charset, DoubleQuotes, Effect, Extent, Kind, Mode, Server, Statement, Statements, Token,
     name,
 };
 use assigned::{Assigned, Key, Says, Scope};
+
+pub use lost::Lost;
 
 /// Flags of the status that servers send with most answers.
 pub mod status {
@@ -26,34 +29,6 @@ pub const MAX_STATEMENTS: usize = 256;
 pub const MAX_BYTES: usize = 64 * 1024;
 /// Most temporary tables whose names are remembered.
 const MAX_TABLES: usize = 256;
-
-/// What was lost with a connection and can't be made again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Lost {
-    /// Open transactions: none or one.
-    pub transactions: u32,
-    /// Temporary tables.
-    pub temporary_tables: u32,
-    /// Locked tables: none or one `LOCK TABLES`.
-    pub table_locks: u32,
-    /// Locks by `GET_LOCK`: none or one.
-    pub user_locks: u32,
-    /// Settings and variables that were not remembered: too many, too long, or assigned by a query that answers rows.
-    pub settings: u32,
-}
-
-impl Lost {
-    /// How many of what, for the report: names end a sentence that begins with `lost with a connection:`.
-    pub fn counts(&self) -> [(&'static str, u32); 5] {
-        [
-            ("open transaction", self.transactions),
-            ("temporary table", self.temporary_tables),
-            ("table lock", self.table_locks),
-            ("user lock", self.user_locks),
-            ("setting or variable", self.settings),
-        ]
-    }
-}
 
 /// Who refused something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -410,7 +385,22 @@ impl Memory {
     /// The statements to run on a new connection, in this order, once it is logged in and in [`Memory::database`]. Each is
     /// one statement. Some answer with an error, as they may have done before.
     pub fn restore(&self) -> Vec<Vec<u8>> {
-        self.remembered.iter().map(|remembered| remembered.text.to_vec()).collect()
+        self.restore_before(std::iter::empty())
+    }
+
+    /// The same, where commands follow that are sent again: what they set is left to them. `again` is what is to be taken back of
+    /// them, oldest first.
+    pub fn restore_before<'a>(&self, again: impl Iterator<Item = &'a Undo>) -> Vec<Vec<u8>> {
+        let again: Vec<_> = again.map(|undo| undo.remembered.clone()).collect();
+        let before =
+            self.remembered.iter().filter(|of| !again.iter().any(|range| range.contains(&of.number)));
+        before.map(|remembered| remembered.text.to_vec()).collect()
+    }
+
+    /// The database that such commands have to find the connection in.
+    pub fn database_before<'a>(&'a self, mut again: impl Iterator<Item = &'a Undo>) -> Option<&'a [u8]> {
+        let before = again.find_map(|undo| undo.database.as_ref());
+        before.map_or_else(|| self.database(), |before| before.as_deref())
     }
 }
 

@@ -21,6 +21,18 @@ pub struct Options {
     join_user: Option<String>,
     join_databases: Vec<(String, String)>,
     join_database: Option<String>,
+    /// Whether the online server's answers are captured.
+    pub online: Online,
+}
+
+/// Whether the online server's answers are captured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Online {
+    /// They are.
+    #[default]
+    Heard,
+    /// They are not.
+    Unheard,
 }
 
 /// The options, as the descriptor has them.
@@ -39,6 +51,10 @@ pub fn list() -> Vec<PluginOption> {
         ),
         PluginOption::table("join-databases").default("{}").help("That database by user: `app=shop`."),
     ]);
+    list.push(PluginOption::boolean("hear-online-server").default("true").help(
+        "Capture what the online server answers too. It tells the numbers of prepared statements; without it they are counted, which \
+         goes wrong where the server skips some. `password-hashes` need it.",
+    ));
     list.extend(known::options());
     list.extend(rules::options());
     list.extend(rewrite::options());
@@ -60,6 +76,7 @@ impl Options {
             join_user: text("join-user"),
             join_databases: settings.table("join-databases").to_vec(),
             join_database: text("join-database"),
+            online: if settings.boolean("hear-online-server") { Online::Heard } else { Online::Unheard },
         })
     }
 

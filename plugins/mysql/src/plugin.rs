@@ -1,14 +1,12 @@
 //! The plugin, as tcpcopy calls it.
 
-use crate::options;
+use crate::options::{self, Online};
 use crate::session::Session;
 use crate::shared::Shared;
-use plugin_sdk::{
-    Actions, ClientEnd, ConfigError, Descriptor, Inputs, Loss, Needs, Opening, Plugin, Settings, Side,
-};
+use plugin_sdk::{Actions, ConfigError, Descriptor, Inputs, Loss, Needs, Opening, Plugin, Settings, Side};
 
-const INPUTS: Inputs =
-    Inputs::RESPONSES.union(Inputs::REFERENCES).union(Inputs::CONNECTIONS).union(Inputs::CLOSES);
+const UNHEARD: Inputs = Inputs::RESPONSES.union(Inputs::CONNECTIONS);
+const INPUTS: Inputs = UNHEARD.union(Inputs::REFERENCES);
 
 /// MySQL and MariaDB.
 #[derive(Debug)]
@@ -35,7 +33,11 @@ impl Plugin for Mysql {
     }
 
     fn needs(&self) -> Needs {
-        Needs::new(INPUTS).together()
+        let inputs = match self.shared.options.online {
+            Online::Heard => INPUTS,
+            Online::Unheard => UNHEARD,
+        };
+        Needs::new(inputs).together()
     }
 
     fn open(&mut self, opening: &Opening, actions: &mut Actions<'_>) -> Session {
@@ -70,10 +72,6 @@ impl Plugin for Mysql {
 
     fn on_gap(&mut self, session: &mut Session, actions: &mut Actions<'_>) {
         session.on_gap(actions);
-    }
-
-    fn on_close(&mut self, session: &mut Session, _: ClientEnd, _: &mut Actions<'_>) {
-        session.on_close();
     }
 
     fn on_timer(&mut self, session: &mut Session, actions: &mut Actions<'_>) {

@@ -3,9 +3,10 @@
 mod common;
 
 use common::*;
-use plugin_sdk::testing::{Decision, Record, Transcript, assert_split_invariant};
+use plugin_sdk::testing::{Decision, Harness, Record, Transcript, assert_split_invariant};
 use plugin_sdk::{Loss, Origin, Reply, Value};
 use tcpcopy_mysql::Mysql;
+use tcpcopy_mysql::compression::{self, Algorithm, Unpacker};
 
 /// The requests with bytes, and whether they are answered.
 fn requests(record: &Record) -> Vec<(Vec<u8>, Option<Reply>)> {
@@ -434,4 +435,90 @@ fn missing_bytes_are_passed_over() {
     let record = run(&transcript);
     assert_eq!(requests(&record).last().unwrap().0, query("SELECT 3"));
     assert_eq!(replies(&record), 2);
+}
+
+#[test]
+fn nothing_runs_in_a_database_that_only_the_target_refuses() {
+    let before = || {
+        Transcript::new()
+            .connected()
+            .reference(greeting(NATIVE))
+            .response(greeting(NATIVE))
+            .request(hello_of(CLIENT, "app", None))
+            .reference(ok(2))
+            .response(ok(2))
+            .request(query("SELECT 1"))
+            .reference(ok(1))
+            .response(ok(1))
+            .request(query("USE nosuch"))
+            .response(error(1, 1049, "Unknown database"))
+    };
+    let record = run(&before().reference(ok(1)).request(query("DELETE FROM t")));
+    assert_eq!(requests(&record).len(), 2);
+    assert!(record.counts.keys().any(|name| name.contains("dropped by")), "{:?}", record.counts);
+    // The client knows that it is where it was.
+    let both = before()
+        .reference(error(1, 1049, "Unknown database"))
+        .request(query("DELETE FROM t"))
+        .response(ok(1));
+    assert_eq!(requests(&run(&both)).last().unwrap().0, query("DELETE FROM t"));
+}
+
+/// What a stream of compressed packets holds.
+fn unpacked(stream: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::new();
+    Unpacker::new().feed(stream, |bytes, _| plain.extend_from_slice(bytes)).unwrap();
+    plain
+}
+
+fn packed(algorithm: Algorithm, sequence: u8, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = Vec::new();
+    compression::pack(algorithm, sequence, bytes, &mut stream);
+    stream
+}
+
+#[test]
+fn a_compressed_connection_is_compressed_at_the_target_if_that_can_be() {
+    let long = query(&format!("SELECT {}", "1 + ".repeat(500)));
+    for (algorithm, flag) in [(Algorithm::Zlib, COMPRESS), (Algorithm::Zstd, 0x0400_0000)] {
+        for target in [SERVER | flag, SERVER] {
+            let is_compressed = target != SERVER;
+            let answer = |bytes: Vec<u8>| if is_compressed { packed(algorithm, 1, &bytes) } else { bytes };
+            let transcript = logged_in_with(CLIENT | flag, target)
+                .request(packed(algorithm, 0, &query("SELECT 1")))
+                .response(answer(ok(1)))
+                .request(packed(algorithm, 0, &long))
+                .response(answer(error(1, 1064, &"no ".repeat(100))));
+            let record = assert_split_invariant::<Mysql>(&password("secret"), &transcript);
+            let sent: Vec<_> = requests(&record).into_iter().map(|(bytes, _)| bytes).collect();
+            let sent: Vec<_> =
+                if is_compressed { sent.iter().map(|bytes| unpacked(bytes)).collect() } else { sent };
+            assert_eq!(sent, [query("SELECT 1"), long.clone()]);
+            assert_eq!(replies(&record), 2);
+        }
+    }
+}
+
+#[test]
+fn a_large_statement_passes_piece_by_piece() {
+    let text = format!("INSERT INTO t VALUES ('{}')", "x".repeat((1 << 24) + 100));
+    let bytes = query(&text);
+    let mut harness = Harness::<Mysql>::new(&password("secret"));
+    let session = harness.open();
+    harness.connected(session);
+    harness.response(session, greeting(NATIVE));
+    harness.request(session, hello("app"));
+    harness.response(session, ok(2));
+    let mut most = 0;
+    for piece in bytes.chunks(60_000) {
+        harness.request(session, piece);
+        most = most.max(harness.undecided(session).len());
+    }
+    assert!(most <= (1 << 20) + 60_000, "{most} bytes undecided");
+    let [.., Decision::Forward(_), Decision::EndRequest(Reply::Expected)] = harness.decisions(session) else {
+        panic!("the statement does not end");
+    };
+    assert!(harness.sent(session).ends_with(&bytes[..]));
+    harness.response(session, ok(2));
+    assert_eq!(harness.decisions(session).last(), Some(&Decision::ReplyComplete));
 }

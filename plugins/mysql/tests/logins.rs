@@ -8,7 +8,7 @@ use mysql_common::auth::plugins::{
 };
 use num_bigint::BigUint;
 use plugin_sdk::testing::{Decision, Record, Transcript, assert_split_invariant};
-use plugin_sdk::{Reply, Value};
+use plugin_sdk::{Loss, Reply, Value};
 use sha1::{Digest, Sha1};
 use std::time::Duration;
 use tcpcopy_mysql::Mysql;
@@ -342,4 +342,43 @@ fn a_hostile_target_ends_its_session_only() {
     let transcript = Transcript::new().request(hello("app")).connected().advance(Duration::from_secs(31));
     let record = assert_split_invariant::<Mysql>(&password("secret"), &transcript);
     assert_eq!(given_up(&record), Some("the target did not complete a login in time"));
+}
+
+#[test]
+fn a_login_is_tried_again_where_the_target_is_full() {
+    let transcript = Transcript::new()
+        .request(hello("app"))
+        .connected()
+        .response(error(0, 1040, "Too many connections"))
+        .connection_lost(Loss::default())
+        .connected()
+        .response(greeting(NATIVE))
+        .response(error(2, 1040, "Too many connections"))
+        .advance(Duration::from_secs(2))
+        .connection_lost(Loss::default())
+        .connected()
+        .response(greeting(NATIVE))
+        .response(ok(2));
+    let record = assert_split_invariant::<Mysql>(&password("secret"), &transcript);
+    assert!(is_ready(&record));
+    assert_eq!(record.counts["logins tried again after error 1040"], 2);
+    assert_eq!(record.decisions.iter().filter(|decision| **decision == Decision::Reconnect).count(), 1);
+}
+
+#[test]
+fn what_the_target_lacks_is_not_asked_of_it() {
+    let client = CLIENT | COMPRESS | DEPRECATE_EOF | SESSION_TRACK | QUERY_ATTRIBUTES | 0x0200_0000;
+    let asked = |server: u32| {
+        let transcript = Transcript::new()
+            .connected()
+            .response(greeting_of(server, NATIVE))
+            .request(hello_of(client, "app", Some("shop")));
+        let record = assert_split_invariant::<Mysql>(&password("secret"), &transcript);
+        u32::from_le_bytes(sent_packets(&record)[0].1[..4].try_into().unwrap())
+    };
+    let changing = COMPRESS | DEPRECATE_EOF | SESSION_TRACK | QUERY_ATTRIBUTES | 0x0200_0000;
+    assert_eq!(asked(0xffff_ffff) & changing, changing);
+    assert_eq!(asked(0xffff_ffff & !changing) & changing, 0);
+    assert_eq!(asked(0xffff_ffff) & (0x800 | 0x1000_0000), 0, "neither TLS nor a second factor");
+    assert_eq!(asked(0xffff_ffff) & WITH_DB, WITH_DB);
 }

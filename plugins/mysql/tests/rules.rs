@@ -47,13 +47,13 @@ impl Play {
     }
 
     /// The target gets a command that is not answered.
-    fn is_sent(mut self, command: Vec<u8>, sent: Vec<u8>) -> Self {
+    fn sends(mut self, command: Vec<u8>, sent: Vec<u8>) -> Self {
         self.transcript = self.transcript.request(command);
         self.expected.push(sent);
         self
     }
 
-    fn is_dropped(mut self, command: Vec<u8>) -> Self {
+    fn drops(mut self, command: Vec<u8>) -> Self {
         self.transcript = self.transcript.request(command);
         self
     }
@@ -61,6 +61,13 @@ impl Play {
     fn with(mut self, change: impl FnOnce(Transcript) -> Transcript) -> Self {
         self.transcript = change(self.transcript);
         self
+    }
+
+    /// These queries reach the target.
+    #[track_caller]
+    fn ends_with(mut self, queries: &[&str]) -> Record {
+        self.expected.extend(queries.iter().map(|text| query(text)));
+        self.ends(&[])
     }
 
     #[track_caller]
@@ -152,14 +159,14 @@ fn read_only_within_a_transaction() {
     let record = Play::new()
         .passes(query("BEGIN"), ok_with(IN_TRANSACTION))
         .passes(query("SELECT a FROM t"), ok_with(IN_TRANSACTION))
-        .is_dropped(query("SELECT a FROM t FOR UPDATE"))
-        .is_dropped(query("UPDATE t SET a = 1"))
-        .is_dropped(query("WITH x AS (SELECT 1) DELETE FROM t"))
-        .is_dropped(query("/*!50000 INSERT */ INTO t VALUES (1)"))
-        .is_dropped(query("CALL p()"))
+        .drops(query("SELECT a FROM t FOR UPDATE"))
+        .drops(query("UPDATE t SET a = 1"))
+        .drops(query("WITH x AS (SELECT 1) DELETE FROM t"))
+        .drops(query("/*!50000 INSERT */ INTO t VALUES (1)"))
+        .drops(query("CALL p()"))
         .passes(query("SELECT a FROM t WHERE b = 'FOR UPDATE'"), ok_with(IN_TRANSACTION))
         .passes(query("COMMIT"), ok(1))
-        .is_dropped(command(DROP_DB, "shop"))
+        .drops(command(DROP_DB, "shop"))
         .ends(&[READ_ONLY]);
     assert_dropped(
         &record,
@@ -178,14 +185,14 @@ fn read_only_within_a_transaction() {
 #[test]
 fn a_dropped_prepare_drops_what_names_its_statement() {
     let record = Play::new()
-        .is_dropped(command(PREPARE, "INSERT INTO t VALUES (?)"))
+        .drops(command(PREPARE, "INSERT INTO t VALUES (?)"))
         .becomes(command(PREPARE, "SELECT 1"), command(PREPARE, "SELECT 1"), prepared_ok(1, 0))
-        .is_dropped(of_statement(LONG_DATA, 1, b"\0\0data"))
-        .is_dropped(of_statement(EXECUTE, 1, &[ONCE, &[0, 1, 0xfc, 0]].concat()))
+        .drops(of_statement(LONG_DATA, 1, b"\0\0data"))
+        .drops(of_statement(EXECUTE, 1, &[ONCE, &[0, 1, 0xfc, 0]].concat()))
         .becomes(of_statement(EXECUTE, 2, ONCE), of_statement(EXECUTE, 1, ONCE), ok(1))
-        .is_dropped(of_statement(RESET, 1, b""))
-        .is_dropped(of_statement(CLOSE, 1, b""))
-        .is_sent(of_statement(CLOSE, 2, b""), of_statement(CLOSE, 1, b""))
+        .drops(of_statement(RESET, 1, b""))
+        .drops(of_statement(CLOSE, 1, b""))
+        .sends(of_statement(CLOSE, 2, b""), of_statement(CLOSE, 1, b""))
         .passes(query("SELECT 2"), ok(1))
         .ends(&[READ_ONLY]);
     let names = dropped(&record);
@@ -203,11 +210,11 @@ fn ids_that_the_online_server_told_survive_what_is_dropped() {
             .response(ok(2))
             .reference(ok(2)),
     )
-    .is_dropped(command(PREPARE, "DELETE FROM t"))
+    .drops(command(PREPARE, "DELETE FROM t"))
     .with(|transcript| transcript.reference(prepared_ok(40, 0)))
     .passes(command(PREPARE, "SELECT 1"), prepared_ok(1, 0))
     .with(|transcript| transcript.reference(prepared_ok(41, 0)))
-    .is_dropped(of_statement(EXECUTE, 40, ONCE))
+    .drops(of_statement(EXECUTE, 40, ONCE))
     .with(|transcript| transcript.reference(ok(1)))
     .becomes(of_statement(EXECUTE, 41, ONCE), of_statement(EXECUTE, 1, ONCE), ok(1))
     .ends(&[READ_ONLY]);
@@ -217,16 +224,16 @@ fn ids_that_the_online_server_told_survive_what_is_dropped() {
 fn statements_prepared_in_sql() {
     let record = Play::new()
         .passes(query("PREPARE r FROM 'SELECT ?'"), ok(1))
-        .is_dropped(query("PREPARE w FROM 'DELETE FROM t'"))
+        .drops(query("PREPARE w FROM 'DELETE FROM t'"))
         .passes(query("EXECUTE r USING @a"), ok(1))
-        .is_dropped(query("EXECUTE w"))
-        .is_dropped(query("EXECUTE IMMEDIATE 'DROP TABLE t'"))
-        .is_dropped(query("DEALLOCATE PREPARE w"))
+        .drops(query("EXECUTE w"))
+        .drops(query("EXECUTE IMMEDIATE 'DROP TABLE t'"))
+        .drops(query("DEALLOCATE PREPARE w"))
         // The fourth number that the online server gives.
         .becomes(command(PREPARE, "SELECT 1"), command(PREPARE, "SELECT 1"), prepared_ok(2, 0))
         .becomes(of_statement(EXECUTE, 4, ONCE), of_statement(EXECUTE, 2, ONCE), ok(1))
         .passes(command(RESET_CONNECTION, ""), ok(1))
-        .is_dropped(query("EXECUTE r USING @a"))
+        .drops(query("EXECUTE r USING @a"))
         .ends(&[READ_ONLY]);
     let names = dropped(&record);
     assert!(names.contains(&("the rule that dropped their PREPARE".to_owned(), 2)), "{names:?}");
@@ -236,7 +243,7 @@ fn statements_prepared_in_sql() {
 fn parts_of_a_text_are_left_out() {
     let record = Play::new()
         .becomes(query("SELECT 1; DELETE FROM t; SELECT 2"), query("SELECT 1; SELECT 2"), ok(1))
-        .is_dropped(query("DELETE FROM t; UPDATE t SET a = 1"))
+        .drops(query("DELETE FROM t; UPDATE t SET a = 1"))
         .passes(query("SELECT ';'; SELECT 2;"), ok(1))
         .ends(&[READ_ONLY]);
     assert_dropped(&record, &[("read-only (delete)", 2)]);
@@ -260,7 +267,7 @@ fn databases_are_mapped_wherever_they_are_chosen() {
             transcript.connected().response(greeting(NATIVE)).response(ok(2))
         })
         .passes(query("SELECT 1"), ok(1))
-        .ends(&[mapping.clone()]);
+        .ends(std::slice::from_ref(&mapping));
     let logins = prepared(&record);
     assert_eq!(logins.matches("shop_copy\\x00").count(), 2, "{logins}");
     assert!(!logins.contains("shop\\x00"), "{logins}");
@@ -311,9 +318,9 @@ fn a_statement_that_is_too_long_to_be_read_whole() {
 #[test]
 fn what_is_meant_for_the_online_server_stays_there() {
     let record = Play::new()
-        .is_dropped(query("KILL 5"))
-        .is_dropped(command(KILL, 5_u32.to_le_bytes()))
-        .is_dropped(query("STOP REPLICA"))
+        .drops(query("KILL 5"))
+        .drops(command(KILL, 5_u32.to_le_bytes()))
+        .drops(query("STOP REPLICA"))
         .passes(query("DROP TABLE t"), ok(1))
         .ends(&[]);
     assert_dropped(
@@ -336,10 +343,10 @@ fn databases_are_kept_and_dropped() {
     let options = [("drop-databases", Value::from(["secret*"]))];
     Play::new()
         .passes(query("SELECT 1"), ok(1))
-        .is_dropped(query("SELECT * FROM secret_1.t"))
+        .drops(query("SELECT * FROM secret_1.t"))
         .passes(query("USE secret_2"), ok(1))
-        .is_dropped(query("SELECT 1"))
-        .is_dropped(command(PREPARE, "SELECT 1"))
+        .drops(query("SELECT 1"))
+        .drops(command(PREPARE, "SELECT 1"))
         .passes(command(INIT_DB, "shop"), ok(1))
         .passes(query("SELECT 1"), ok(1))
         .ends(&options);
@@ -348,9 +355,9 @@ fn databases_are_kept_and_dropped() {
 #[test]
 fn a_file_for_a_dropped_load_is_left_out() {
     Play::new()
-        .is_dropped(query("LOAD DATA LOCAL INFILE 'x' INTO TABLE t"))
-        .is_dropped(packet(2, "1\n2\n"))
-        .is_dropped(packet(3, ""))
+        .drops(query("LOAD DATA LOCAL INFILE 'x' INTO TABLE t"))
+        .drops(packet(2, "1\n2\n"))
+        .drops(packet(3, ""))
         .passes(query("SELECT 1"), ok(1))
         .ends(&[READ_ONLY]);
 }
@@ -401,8 +408,8 @@ fn nothing_runs_in_a_database_that_the_target_does_not_have() {
     let record = Play::new()
         .passes(command(INIT_DB, "shop"), ok(1))
         .passes(query("USE only_online"), error(1, 1049, "Unknown database 'only_online'"))
-        .is_dropped(query("DELETE FROM t"))
-        .is_dropped(command(PREPARE, "DELETE FROM t"))
+        .drops(query("DELETE FROM t"))
+        .drops(command(PREPARE, "DELETE FROM t"))
         .passes(query("SET NAMES utf8"), ok(1))
         .passes(query("USE shop"), ok(1))
         .passes(query("DELETE FROM t"), ok(1))
@@ -412,12 +419,78 @@ fn nothing_runs_in_a_database_that_the_target_does_not_have() {
 }
 
 #[test]
+fn what_was_sent_behind_a_choice_of_database_waits_for_it() {
+    let record = Play::new()
+        .sends(query("USE only_online"), query("USE only_online"))
+        .drops(query("DELETE FROM t"))
+        .with(|transcript| transcript.response(error(1, 1049, "Unknown database 'only_online'")))
+        .sends(command(INIT_DB, "shop"), command(INIT_DB, "shop"))
+        .sends(query("DELETE FROM t"), query("DELETE FROM t"))
+        .with(|transcript| transcript.response(ok(1)).response(ok(1)))
+        .ends(&[]);
+    assert_dropped(&record, &[("want of their database at the target", 1)]);
+}
+
+/// An OK that says which database the session is in now.
+fn ok_tracking(name: &str) -> Vec<u8> {
+    let mut payload = vec![0, 0, 0, 2, 0x40, 0, 0, 0];
+    let length = name.len() as u8;
+    payload.extend_from_slice(&[length + 3, 1, length + 1, length]);
+    payload.extend_from_slice(name.as_bytes());
+    packet(1, payload)
+}
+
+#[test]
+fn a_login_is_in_the_database_of_the_first_statement_that_waits() {
+    // The online server is ahead: the client has gone on to another database before the target greets.
+    let transcript = Transcript::new()
+        .reference(greeting_of(SERVER | SESSION_TRACK, NATIVE))
+        .request(hello_of(CLIENT | SESSION_TRACK, "app", Some("first")))
+        .reference(ok(2))
+        .request(query("DELETE FROM t"))
+        .reference(ok(1))
+        .request(query("USE second"))
+        .reference(ok_tracking("second"))
+        .connected()
+        .response(greeting_of(SERVER | SESSION_TRACK, NATIVE))
+        .response(ok(2));
+    let record = Play::from(transcript)
+        .with(|transcript| transcript.response(ok(1)).response(ok_tracking("second")))
+        .ends_with(&["DELETE FROM t", "USE second"]);
+    let login = prepared(&record);
+    assert!(login.contains("first\\x00") && !login.contains("second"), "{login}");
+}
+
+#[test]
+fn what_is_sent_again_finds_the_database_that_it_was_sent_to() {
+    let transcript = Transcript::new()
+        .connected()
+        .response(greeting(NATIVE))
+        .request(hello_of(CLIENT, "app", Some("first")))
+        .response(ok(2));
+    let record = Play::from(transcript)
+        .sends(query("DELETE FROM t"), query("DELETE FROM t"))
+        .sends(query("SET @a = 1"), query("SET @a = 1"))
+        .sends(query("USE second"), query("USE second"))
+        .with(|transcript| {
+            let transcript = transcript.connection_lost(Loss { unanswered: 0, kept: 3, interrupted: false });
+            let transcript = transcript.connected().response(greeting(NATIVE)).response(ok(2));
+            transcript.response(ok(1)).response(ok(1)).response(ok(1))
+        })
+        .passes(query("SELECT 1"), ok(1))
+        .ends(&[]);
+    let logins = prepared(&record);
+    assert_eq!(logins.matches("first\\x00").count(), 2, "{logins}");
+    assert!(!logins.contains("second") && !logins.contains("SET"), "{logins}");
+}
+
+#[test]
 fn attributes_of_a_query_stay_before_the_changed_text() {
     let attributes = |text: &str| command(QUERY, [&[0, 1], text.as_bytes()].concat());
     let transcript = logged_in_with(CLIENT | QUERY_ATTRIBUTES, SERVER | QUERY_ATTRIBUTES);
     Play::from(transcript)
         .becomes(attributes("SELECT 1"), attributes("/* r */ SELECT 1"), ok(1))
-        .is_dropped(attributes("DELETE FROM t"))
+        .drops(attributes("DELETE FROM t"))
         .ends(&[("comment", "r".into()), READ_ONLY]);
     let transcript = logged_in_with(CLIENT | QUERY_ATTRIBUTES, SERVER & !QUERY_ATTRIBUTES);
     Play::from(transcript)
@@ -428,7 +501,7 @@ fn attributes_of_a_query_stay_before_the_changed_text() {
 #[test]
 fn what_is_kept_is_answered_and_what_is_dropped_is_not() {
     let record =
-        Play::new().is_dropped(query("DELETE FROM t")).passes(query("SELECT 1"), ok(1)).ends(&[READ_ONLY]);
+        Play::new().drops(query("DELETE FROM t")).passes(query("SELECT 1"), ok(1)).ends(&[READ_ONLY]);
     let replies: Vec<_> = record.requests().iter().map(|request| request.reply).collect();
     assert_eq!(replies.iter().filter(|reply| **reply == Some(Reply::Expected)).count(), 1);
     let complete = record.decisions.iter().filter(|decision| **decision == Decision::ReplyComplete).count();

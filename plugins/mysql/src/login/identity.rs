@@ -114,10 +114,11 @@ impl Identity {
         }
     }
 
-    /// Answers a greeting. `capabilities` are those settled with the server, `database` is the one to begin in.
+    /// Answers a greeting. `capabilities` are those settled with the server, `collation` and `database` those to begin with.
     pub fn hello(
         &self,
         capabilities: Capabilities,
+        collation: u16,
         database: Option<&[u8]>,
         proof: &[u8],
         plugin: &[u8],
@@ -125,7 +126,7 @@ impl Identity {
         let mut packet = Vec::with_capacity(128 + self.attributes.len());
         packet.extend_from_slice(&capabilities.flags.bits().to_le_bytes());
         packet.extend_from_slice(&self.max_packet.to_le_bytes());
-        packet.push(self.collation.to_le_bytes()[0]);
+        packet.push(collation.to_le_bytes()[0]);
         packet.extend_from_slice(&[0; 19]);
         packet.extend_from_slice(&capabilities.mariadb.bits().to_le_bytes());
         write_text(&mut packet, &self.user);
@@ -155,6 +156,7 @@ impl Identity {
     pub fn change_user(
         &self,
         capabilities: Capabilities,
+        collation: u16,
         database: Option<&[u8]>,
         proof: &[u8],
         plugin: &[u8],
@@ -164,7 +166,7 @@ impl Identity {
         packet.push(proof.len().min(255) as u8);
         packet.extend_from_slice(proof);
         write_text(&mut packet, database.unwrap_or_default());
-        packet.extend_from_slice(&self.collation.to_le_bytes());
+        packet.extend_from_slice(&collation.to_le_bytes());
         if capabilities.has(Flags::CLIENT_PLUGIN_AUTH) {
             write_text(&mut packet, plugin);
         }

@@ -11,9 +11,9 @@ use plugin_sdk::cursor::{Cursor, Read, Stop};
 use std::convert::Infallible;
 
 /// Sizes of moduli that are believed, in bytes: less can't hold a password, more would take too long.
-const MODULUS: std::ops::RangeInclusive<usize> = 128..=1024;
+const MODULUS: std::ops::RangeInclusive<usize> = 128..=512;
 /// Longest exponent, in bytes.
-const LONGEST_EXPONENT: usize = 8;
+const LONGEST_EXPONENT: usize = 4;
 
 /// The host's random bytes.
 struct HostRandom<'a, 'b>(&'a Actions<'b>);

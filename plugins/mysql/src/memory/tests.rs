@@ -113,6 +113,20 @@ fn a_session_is_astray_while_the_target_lacks_its_database() {
 }
 
 #[test]
+fn what_is_sent_again_finds_what_it_found() {
+    let mut memory = after(&["USE a", "SET @a = 1"]);
+    let again: Vec<_> = ["SET @b = 2", "USE c", "USE d"]
+        .iter()
+        .filter_map(|text| memory.ran(text.as_bytes(), Extent::Whole))
+        .collect();
+    assert_eq!(memory.database_before(again.iter()), Some(&b"a"[..]));
+    assert_eq!(memory.database_before(again[2..].iter()), Some(&b"c"[..]));
+    assert_eq!(memory.database_before(std::iter::empty()), Some(&b"d"[..]));
+    assert_eq!(memory.restore_before(again.iter()), [b"SET @a = 1".to_vec()]);
+    assert_eq!(restored(&memory), ["SET @a = 1", "SET @b = 2"]);
+}
+
+#[test]
 fn quoting_follows_the_sql_mode() {
     use Backslashes::{Escape, Plain};
     use DoubleQuotes::{Name, String};

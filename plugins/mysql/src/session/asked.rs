@@ -26,6 +26,8 @@ pub(super) struct Asked {
     pub(super) form: Form,
     /// What it is about.
     pub(super) what: What,
+    /// Its number, if it is one that may choose a database.
+    pub(super) number: Option<u64>,
     /// What has to be taken back if it fails.
     pub(super) undo: Option<Undo>,
 }
@@ -33,7 +35,7 @@ pub(super) struct Asked {
 impl Asked {
     /// One that fails without consequences.
     pub(super) const fn new(form: Form, what: What) -> Self {
-        Self { form, what, undo: None }
+        Self { form, what, number: None, undo: None }
     }
 
     /// Whether it counts as a statement.

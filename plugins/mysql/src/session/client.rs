@@ -310,6 +310,7 @@ impl Session {
         if self.outstanding.iter().any(|asked| asked.undo.as_ref().is_some_and(Undo::is_about_database)) {
             return Walk::Wait;
         }
+        self.settle_choice();
         self.client.may_ask_for_file = false;
         self.client.may_log_in = false;
         if let Some(sequence) = self.target.file.take() {

@@ -15,7 +15,7 @@ mod target;
 use crate::login::Credential;
 use crate::login::greeting::NONCE;
 use crate::login::identity::Identity;
-use crate::memory::Memory;
+use crate::memory::{Memory, Refused, Undo};
 use crate::passwords::{self, Secret};
 use crate::rules::Named;
 use crate::shared::Shared;
@@ -34,6 +34,9 @@ use target::Target;
 
 /// Answers to PREPAREs that are remembered until both sides of them are known.
 const MOST_TOLD: usize = 16_384;
+
+/// Commands refused by the online server that are remembered.
+const MOST_REFUSED: usize = 64;
 
 /// A session.
 #[derive(Debug)]
@@ -64,11 +67,18 @@ pub struct Session {
     early: HashMap<u64, statements::Answer>,
     /// Those that it has said nothing to.
     untold: HashMap<u64, Slot>,
+    /// Commands that may choose a database: those decided about, and the numbers of those that the online server refused.
+    choices: u64,
+    refused: VecDeque<u64>,
+    /// One that the target refused, and what is to be taken back.
+    choice: Option<(Option<u64>, Undo)>,
     homes: Homes,
     /// Ids that statements must get again, because requests on their way name them.
     wanted: HashMap<Slot, u32>,
     /// Connections that were ready.
     connections: u32,
+    /// Logins that were refused for the moment, since.
+    retries: u8,
 }
 
 impl Session {
@@ -93,9 +103,13 @@ impl Session {
             prepares: 0,
             early: HashMap::new(),
             untold: HashMap::new(),
+            choices: 0,
+            refused: VecDeque::new(),
+            choice: None,
             homes: Homes::default(),
             wanted: HashMap::new(),
             connections: 0,
+            retries: 0,
         };
         if joined && let Some(user) = shared.options.joined_user(opening.client.ip()) {
             let user = user.to_vec();
@@ -186,10 +200,11 @@ impl Session {
         let fed = packed.feed(bytes, |plain| self.online.client(plain));
         let mut plain = std::mem::take(&mut packed.plain);
         let mut pieces = std::mem::take(&mut packed.pieces);
+        let decidable = packed.decidable(plain.len());
         // Whether the client compresses is seen by this while its bytes are walked.
         self.packed = Some(packed);
         let mut packer = self.target.packer.take();
-        let mut out = Out::unpacked(actions, &plain, &mut pieces, packer.as_mut());
+        let mut out = Out::unpacked(actions, &plain[..decidable], &mut pieces, packer.as_mut());
         self.walk(shared, &mut out);
         let (taken, decided) = (out.taken(), out.decided());
         self.target.packer = packer.or(self.target.packer.take());
@@ -229,7 +244,18 @@ impl Session {
                     }
                     None => {}
                 },
-                Told::Database(name) => self.enter(shared, &name),
+                Told::Database(name) => {
+                    shared.learn_database(self.user_name(), &name);
+                    if self.connections == 0 && self.memory.database().is_none() {
+                        self.memory.set_database(&name);
+                    }
+                }
+                Told::Refused(number) => {
+                    if self.refused.len() >= MOST_REFUSED {
+                        self.refused.pop_front();
+                    }
+                    self.refused.push_back(number);
+                }
             }
         }
     }
@@ -261,6 +287,20 @@ impl Session {
     /// The user's name.
     fn user_name(&self) -> &[u8] {
         self.identity.as_ref().map(|identity| identity.user.as_slice()).unwrap_or_default()
+    }
+
+    /// The database that a new connection begins in: the one that the requests which are sent again were decided for.
+    fn first_database(&self) -> Option<&[u8]> {
+        self.memory.database_before(self.outstanding.iter().filter_map(|asked| asked.undo.as_ref()))
+    }
+
+    /// Takes back what a refused choice of a database had changed. By now the online server has said what it made of it, since the
+    /// client goes on.
+    fn settle_choice(&mut self) {
+        if let Some((number, undo)) = self.choice.take() {
+            let by_both = number.is_some_and(|number| self.refused.contains(&number));
+            self.memory.failed(undo, if by_both { Refused::ByBoth } else { Refused::ByTarget });
+        }
     }
 
     /// A PREPARE was decided about.
@@ -327,23 +367,25 @@ impl Session {
         self.watched = 0;
         self.early.clear();
         self.untold.clear();
+        self.refused.clear();
     }
 
     /// A command surely begins with these bytes, behind others that are missing or not understood.
     fn found(&mut self, bytes: &[u8]) {
         self.online.restart();
         self.prepares = self.online.prepares();
+        self.choices = self.online.choices();
         self.online.client(bytes);
     }
 
-    /// The client has closed.
-    pub fn on_close(&mut self) {}
-
-    /// A login took too long.
+    /// A login took too long, or is to be tried again.
     pub fn on_timer(&mut self, actions: &mut Actions<'_>) {
-        if !self.target.is_ready() {
+        if self.over {
+        } else if self.target.is_awaited() {
             actions.log(Level::Warn, "a login at the target was not complete in time");
             self.give_up("the target did not complete a login in time", actions);
+        } else if self.retries > 0 && !self.target.is_ready() {
+            actions.reconnect();
         }
     }
 }

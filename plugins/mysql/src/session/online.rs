@@ -25,6 +25,8 @@ pub(super) enum Told {
     Prepared(u64, statements::Answer),
     /// The database that the session is in.
     Database(Vec<u8>),
+    /// It refused the command that may choose a database of this number, counted from 0.
+    Refused(u64),
 }
 
 /// How much of the server's stream is understood.
@@ -44,8 +46,16 @@ enum Stage {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Awaited {
-    Answer(Form, Option<u64>),
+    Answer(Form, Number),
     Login,
+}
+
+/// Which command it is, of those that count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Number {
+    None,
+    Prepare(u64),
+    Choice(u64),
 }
 
 /// What is known of the online server.
@@ -66,6 +76,8 @@ pub(super) struct Online {
     file: bool,
     /// Commands of the client that prepare statements, so far.
     prepares: u64,
+    /// Those that may choose a database.
+    choices: u64,
 }
 
 impl Online {
@@ -83,6 +95,7 @@ impl Online {
             answer: None,
             file: false,
             prepares: 0,
+            choices: 0,
         }
     }
 
@@ -106,6 +119,11 @@ impl Online {
         self.features = capabilities.features();
     }
 
+    /// How many commands that may choose a database the client has sent.
+    pub(super) const fn choices(&self) -> u64 {
+        self.choices
+    }
+
     /// The client's packets are compressed from here on, and so are the server's once the login is done.
     pub(super) fn compress(&mut self) {
         // The server's OK, the last thing before, comes first.
@@ -114,6 +132,7 @@ impl Online {
         self.client = Messages::default();
         self.awaited.clear();
         self.prepares = 0;
+        self.choices = 0;
     }
 
     /// Bytes of the server are missing.
@@ -152,7 +171,7 @@ impl Online {
         if self.file {
             if message.length == 0 {
                 self.file = false;
-                self.awaits(Awaited::Answer(Form::Results, None));
+                self.awaits(Awaited::Answer(Form::Results, Number::None));
             }
             return;
         }
@@ -161,12 +180,21 @@ impl Online {
             return;
         }
         let Some(code) = message.first() else { return };
-        let prepare = (code == command::PREPARE).then_some(self.prepares);
-        self.prepares += u64::from(prepare.is_some());
+        let number = match code {
+            command::PREPARE => {
+                self.prepares += 1;
+                Number::Prepare(self.prepares - 1)
+            }
+            _ if command::may_choose_database(code) => {
+                self.choices += 1;
+                Number::Choice(self.choices - 1)
+            }
+            _ => Number::None,
+        };
         match command::form(code) {
             _ if code == command::CHANGE_USER => self.awaits(Awaited::Login),
             Form::None => {}
-            form => self.awaits(Awaited::Answer(form, prepare)),
+            form => self.awaits(Awaited::Answer(form, number)),
         }
     }
 
@@ -255,7 +283,7 @@ impl Online {
 
     fn answered(&mut self, message: &Message<'_>, told: &mut Vec<Told>) {
         let Some(&awaited) = self.awaited.front() else { return };
-        let Awaited::Answer(form, prepare) = awaited else {
+        let Awaited::Answer(form, number) = awaited else {
             self.awaited.pop_front();
             self.stage = Stage::Login;
             return self.login(message);
@@ -263,7 +291,7 @@ impl Online {
         let is_first = self.answer.is_none();
         let mut answer = self.answer.take().unwrap_or_else(|| Answer::new(form));
         let step = answer.take(message, self.features);
-        if is_first && let Some(prepare) = prepare {
+        if is_first && let Number::Prepare(prepare) = number {
             told.push(Told::Prepared(
                 prepare,
                 match answer.outcome.prepared {
@@ -271,6 +299,11 @@ impl Online {
                     None => statements::Answer::Refused,
                 },
             ));
+        }
+        if answer.outcome.error.is_some()
+            && let Number::Choice(choice) = number
+        {
+            told.push(Told::Refused(choice));
         }
         if self.stage == Stage::Loose {
             self.file = step == Ok(Step::File);

@@ -50,6 +50,8 @@ impl Session {
             return Plan::Drop(Cow::Borrowed("nothing in it"));
         };
         let form = command::form(code);
+        let number = command::may_choose_database(code).then_some(self.choices);
+        self.choices += u64::from(number.is_some());
         let plain = Plan::Pass(End::Asked(Asked::new(form, What::Plain)));
         let is_replica = matches!(
             code,
@@ -75,14 +77,14 @@ impl Session {
                 if let Some(identity) = &self.identity {
                     shared.learn_database(&identity.user, body);
                 }
-                let end = End::Asked(Asked { form, what: What::Plain, undo });
+                let end = End::Asked(Asked { form, what: What::Plain, number, undo });
                 if mapped == body {
                     Plan::Pass(end)
                 } else {
                     Plan::Change(vec![(1..front.len(), mapped)], end)
                 }
             }
-            command::QUERY => self.query(shared, body, header, whole, out),
+            command::QUERY => self.query(shared, body, header, number, out),
             command::PREPARE => self.prepare(shared, body, header, whole),
             command::EXECUTE => self.execute(shared, front, header, whole, out),
             command::BULK_EXECUTE => {
@@ -161,9 +163,10 @@ impl Session {
         shared: &mut Shared,
         body: &[u8],
         header: Header,
-        whole: bool,
+        number: Option<u64>,
         out: &mut Out<'_, '_>,
     ) -> Plan {
+        let whole = 1 + body.len() == header.length && !header.goes_on();
         let mut from = 0;
         if self.attributes() == Attributes::With {
             match attributes::text(body) {
@@ -200,7 +203,7 @@ impl Session {
         }
         self.client.may_ask_for_file = may_ask_for_file(&kept);
         let undo = self.memory.ran(&kept, mode.extent);
-        let end = End::Asked(Asked { form: Form::Results, what: What::Run, undo });
+        let end = End::Asked(Asked { form: Form::Results, what: What::Run, number, undo });
         if let Some(rewritten) = shared.options.rewrite.statement(&kept, mode) {
             kept = rewritten.into();
         }

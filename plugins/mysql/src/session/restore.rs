@@ -51,12 +51,14 @@ impl Session {
         let rewrite = &shared.options.rewrite;
         let mode = self.memory.mode();
         let rewritten = |text: Vec<u8>| rewrite.statement(&text, mode).unwrap_or(text);
+        let again = self.outstanding.iter().filter_map(|asked| asked.undo.as_ref());
         let mut tasks: VecDeque<Task> =
-            self.memory.restore().into_iter().map(|text| Task::Run(rewritten(text))).collect();
+            self.memory.restore_before(again).into_iter().map(|text| Task::Run(rewritten(text))).collect();
         let wanted = std::mem::take(&mut self.wanted);
         let mut statements = self.prepared.rebuild();
         statements.sort_by_key(|(slot, _)| wanted.get(slot).copied().unwrap_or(u32::MAX));
-        let mut database = self.memory.database();
+        let first = self.first_database();
+        let mut database = first;
         for (slot, text) in statements {
             let home = self.homes.of(slot);
             if home.is_some() && home != database {
@@ -65,8 +67,8 @@ impl Session {
             }
             tasks.push_back(Task::Prepare(slot, rewritten(text.to_vec())));
         }
-        if database != self.memory.database()
-            && let Some(database) = self.memory.database()
+        if database != first
+            && let Some(database) = first
         {
             tasks.push_back(Task::Database(rewrite.database(database).into_owned()));
         }

@@ -20,6 +20,12 @@ use mysql_common::constants::CapabilityFlags as Flags;
 use plugin_sdk::{Actions, Level, Reply};
 use std::time::Duration;
 
+/// Errors that pass: too many connections, of all or of the user; the server is shutting down.
+const TRANSIENT: [u16; 3] = [1040, 1203, 1053];
+/// How often a login is tried again after them.
+const MOST_RETRIES: u8 = 20;
+/// How long after them a target that does not close is left.
+const RETRY: Duration = Duration::from_secs(1);
 /// How long a login may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -83,6 +89,11 @@ impl Target {
     /// Whether commands may be sent.
     pub(super) const fn is_ready(&self) -> bool {
         matches!(self.state, State::Ready)
+    }
+
+    /// Whether the target has to say something for the connection to become ready.
+    pub(super) const fn is_awaited(&self) -> bool {
+        matches!(self.state, State::Connected | State::Login(_) | State::Restoring(_) | State::Changing(_))
     }
 
     /// Whether a COM_CHANGE_USER is under way.
@@ -210,6 +221,7 @@ impl Session {
                 if self.on_restored(shared, &mut restore, message, actions) {
                     self.ready(actions);
                 } else {
+                    actions.set_timer(PATIENCE);
                     self.target.state = State::Restoring(restore);
                 }
             }
@@ -235,6 +247,7 @@ impl Session {
 
     /// Logs in, if the target has greeted and it is known who does.
     pub(super) fn log_in(&mut self, shared: &mut Shared, actions: &mut Actions<'_>) {
+        self.settle_choice();
         let State::Greeted(greeting) = &self.target.state else { return };
         let Some(identity) = &self.identity else { return };
         if !greeting.capabilities.has(Flags::CLIENT_PROTOCOL_41) {
@@ -251,18 +264,30 @@ impl Session {
             return self.without_password(shared, actions);
         };
         let (Some(identity), State::Greeted(greeting)) = (&self.identity, &self.target.state) else { return };
-        let database = self.memory.database().map(|name| shared.options.rewrite.database(name));
+        let database = self.first_database().map(|name| shared.options.rewrite.database(name));
         let database = database.as_deref();
         let settled = identity.capabilities.settle(greeting.capabilities, database);
         let mut login = Login::new(credential, &greeting.plugin, &greeting.nonce);
         let (proof, plugin) = login.first();
-        let hello = identity.hello(settled, database, &proof, &plugin);
+        let collation = self.collation(identity.collation);
+        let hello = identity.hello(settled, collation, database, &proof, &plugin);
         let mut packet = Vec::new();
         packet::write(&mut packet, 1, &hello);
         actions.prepare(&packet);
         self.target.settled = settled;
         self.target.features = settled.features();
         self.target.state = State::Login(Box::new(login));
+    }
+
+    /// The target's number for a collation of the client's.
+    fn collation(&self, number: u16) -> u16 {
+        /// `utf8mb4_0900_ai_ci` and its kin, the first of which every client of MySQL 8 asks for. A MariaDB that does not know them
+        /// takes its default instead, whatever character set that is of.
+        const MYSQL_ONLY: std::ops::RangeInclusive<u16> = 255..=323;
+        /// `utf8mb4_general_ci`.
+        const UTF8MB4: u16 = 45;
+        let is_mariadb = matches!(self.memory.mode().server, Server::MariaDb(_));
+        if is_mariadb && MYSQL_ONLY.contains(&number) { UTF8MB4 } else { number }
     }
 
     fn without_password(&mut self, shared: &Shared, actions: &mut Actions<'_>) {
@@ -277,6 +302,12 @@ impl Session {
     }
 
     fn refused(&mut self, shared: &mut Shared, error: &ServerError, actions: &mut Actions<'_>) {
+        if TRANSIENT.contains(&error.code) && self.retries < MOST_RETRIES {
+            // The target closes now; nothing of the session is lost with a connection that nothing was sent on.
+            self.retries += 1;
+            actions.count(&format!("logins tried again after error {}", error.code), 1);
+            return actions.set_timer(RETRY);
+        }
         shared.tally.login_refused(self.user, error.code, &error.text, actions);
         let text = shown(&error.text);
         actions.log(Level::Warn, &format!("the target refuses a login: {} {text}", error.code));
@@ -346,6 +377,7 @@ impl Session {
     fn ready(&mut self, actions: &mut Actions<'_>) {
         self.target.state = State::Ready;
         self.connections = self.connections.saturating_add(1);
+        self.retries = 0;
         actions.clear_timer();
         actions.ready();
         self.resume(actions);
@@ -363,7 +395,9 @@ impl Session {
         let (proof, plugin) = login.first();
         let database = self.memory.database().map(|name| shared.options.rewrite.database(name));
         let identity = self.identity.as_ref()?;
-        let message = identity.change_user(self.target.settled, database.as_deref(), &proof, &plugin);
+        let collation = self.collation(identity.collation);
+        let message =
+            identity.change_user(self.target.settled, collation, database.as_deref(), &proof, &plugin);
         self.target.state = State::Changing(Box::new(login));
         Some(message)
     }
@@ -446,7 +480,12 @@ impl Session {
             Some(error) => shared.tally.error(self.user, error.code, &error.text, actions),
         }
         if let (Some(_), Some(undo)) = (&outcome.error, asked.undo) {
-            self.memory.failed(undo, Refused::ByTarget);
+            if undo.is_about_database() {
+                self.settle_choice();
+                self.choice = Some((asked.number, undo));
+            } else {
+                self.memory.failed(undo, Refused::ByTarget);
+            }
         }
         if let Some(status) = outcome.status {
             self.memory.status(status);

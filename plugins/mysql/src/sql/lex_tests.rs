@@ -1,4 +1,5 @@
 use super::*;
+use crate::sql::quoted::{bare_name, name, unquoted};
 use proptest::prelude::*;
 
 fn tokens(text: &[u8], mode: Mode) -> Vec<(Token, String)> {

@@ -8,14 +8,17 @@ mod functions;
 mod kind;
 mod lex;
 mod mode;
+mod quoted;
+mod seen;
 mod statement;
 mod verdict;
 mod word;
 
 pub use functions::effect as function_effect;
 pub use kind::{Effect, Kind};
-pub use lex::{Doubt, Lexeme, Lexer, Token, bare_name, name, unquoted};
+pub use lex::{Doubt, Lexeme, Lexer, Token};
 pub use mode::{Backslashes, Charset, DoubleQuotes, Extent, Mode, Server};
+pub use quoted::{bare_name, name, unquoted};
 pub use statement::{HEAD, Statement, Statements, Unwatched, Watch, prepared_in_sql};
 
 #[cfg(test)]

@@ -5,9 +5,11 @@
 
 use super::functions;
 use super::kind::{Effect, Kind};
-use super::lex::{Doubt, Lexeme, Lexer, Token, bare_name, name, unquoted};
+use super::lex::{Doubt, Lexeme, Lexer, Token};
 use super::mode::{Extent, Mode};
-use super::verdict::{self, Seen, flag};
+use super::quoted::{bare_name, name, unquoted};
+use super::seen::{Seen, flag};
+use super::verdict;
 use super::word::Word;
 use std::ops::Range;
 
@@ -203,6 +205,7 @@ impl<'a, W: Watch> Iterator for Statements<'a, W> {
             if lexeme.token == Token::Mark(b'(')
                 && let Some(name) = was.filter(Lexeme::is_name)
                 && seen.may_call()
+                && !is_clause(name, last[1], self.text)
             {
                 let dotted = last[1].is_some_and(|lexeme| lexeme.token == Token::Mark(b'.'));
                 let database =
@@ -241,6 +244,19 @@ impl<'a, W: Watch> Iterator for Statements<'a, W> {
             head: seen.head,
             flags: seen.flags,
         })
+    }
+}
+
+/// Whether a name before a parenthesis is none, by what stands before it: `MATCH (a) AGAINST (b)`, `a MEMBER OF (b)`,
+/// `JSON_TABLE(a, '$' COLUMNS (b))`.
+fn is_clause(name: Lexeme, before: Option<Lexeme>, text: &[u8]) -> bool {
+    let Some(before) = before.filter(|_| name.token == Token::Word) else { return false };
+    let (name, word) = (name.of(text), before.of(text));
+    match before.token {
+        Token::Mark(b')') => name.eq_ignore_ascii_case(b"AGAINST"),
+        Token::Text => name.eq_ignore_ascii_case(b"COLUMNS"),
+        Token::Word => name.eq_ignore_ascii_case(b"OF") && word.eq_ignore_ascii_case(b"MEMBER"),
+        _ => false,
     }
 }
 

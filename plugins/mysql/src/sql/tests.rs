@@ -51,6 +51,8 @@ fn queries_that_read() {
         "SELECT a--1 FROM t",
         "SELECT DISTINCT (a) FROM t1 STRAIGHT_JOIN t2 USING (id)",
         "SELECT PREVIOUS VALUE FOR s",
+        "SELECT * FROM JSON_TABLE('[]', '$[*]' COLUMNS (a INT PATH '$', NESTED PATH '$' COLUMNS (b INT PATH '$'))) AS j",
+        "SELECT 1 MEMBER OF ('[1]'), MD5(a)",
     ] {
         assert_one(text, MARIA, Kind::Select, Effect::Reads);
     }
@@ -92,6 +94,8 @@ fn queries_that_do_more() {
         ("SELECT LAST_INSERT_ID(5)", Effect::Session),
         ("SELECT f(1)", Effect::Unsure),
         ("SELECT f (1)", Effect::Unsure),
+        ("SELECT columns(1), 2", Effect::Unsure),
+        ("SELECT 1, against (2)", Effect::Unsure),
         ("SELECT a FROM t GROUP BY a WITH ROLLUP HAVING f(1)", Effect::Unsure),
         ("SELECT DEFAULT(a) FROM t", Effect::Unsure),
         ("SELECT a.f(1)", Effect::Unsure),
