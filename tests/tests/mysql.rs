@@ -357,7 +357,7 @@ fn fifty_busy_connections_joined_in_their_midst(kind: Kind) {
         std::thread::sleep(Duration::from_secs(4));
         let replay = Replay::start(lab, &options(module))?;
         // What they prepared was not captured. A connection of the same application that is, tells.
-        Sysbench::new(login(), 1, Until::Transactions(3)).run(client)?;
+        Sysbench::new(login(), 1, Until::Transactions(150)).run(client)?;
         std::thread::sleep(Duration::from_secs(1));
         let ready = servers.online.statements()?.0.len();
         let status = load.wait(Duration::from_secs(40))?;

@@ -136,7 +136,8 @@ impl Client {
         self.within = None;
         self.file = None;
         self.interrupted = false;
-        self.skipped = false;
+        // However much was skipped: only then does the host know that a request begins, and asks for a connection for it.
+        self.skipped = true;
     }
 }
 

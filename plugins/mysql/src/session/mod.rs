@@ -327,8 +327,12 @@ impl Session {
             statements += 1;
         }
         shared.tally.lost(self.user, "statement", statements, actions);
-        for (what, amount) in self.memory.connection_lost().counts() {
-            shared.tally.lost(self.user, what, amount, actions);
+        let state = self.memory.connection_lost();
+        // A client that has quit misses nothing of it.
+        if self.client.phase != Phase::Over {
+            for (what, amount) in state.counts() {
+                shared.tally.lost(self.user, what, amount, actions);
+            }
         }
         let changing = self.target.lose(loss.interrupted);
         let of_kept = |what: &dyn Fn(What) -> bool| self.outstanding.iter().any(|asked| what(asked.what));

@@ -339,7 +339,7 @@ impl Session {
         }
         message.extend_from_slice(rewritten.as_deref().unwrap_or(text));
         let undo = self.memory.ran(text, Extent::Whole);
-        let end = End::Asked(Asked { form: Form::Results, what: What::Run, undo });
+        let end = End::Asked(Asked { undo, ..Asked::new(Form::Results, What::Run) });
         Some(self.changed(vec![(0..length, message)], header, end))
     }
 
