@@ -12,6 +12,9 @@ pub const MOST: usize = 0xff_ffff;
 /// So many bytes of a message are kept for its reader.
 pub const FRONT: usize = 8192;
 
+/// A front that is larger is given back.
+const SPARE: usize = 512;
+
 /// A packet's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
@@ -117,6 +120,9 @@ impl Messages {
         loop {
             if self.headed < HEADER {
                 if self.headed == 0 && !self.under_way {
+                    if self.front.capacity() > SPARE {
+                        self.front = Vec::new();
+                    }
                     self.front.clear();
                     self.length = 0;
                 }

@@ -522,3 +522,24 @@ fn a_large_statement_passes_piece_by_piece() {
     harness.response(session, ok(2));
     assert_eq!(harness.decisions(session).last(), Some(&Decision::ReplyComplete));
 }
+
+#[test]
+fn a_close_that_may_be_sent_again_closes_nothing_else() {
+    let one = |id: u32| packets(1, &[&prepared_ok(id, 1, 0), COLUMN, &eof(2)]);
+    let transcript = logged_in()
+        .request(command(0x16, "SELECT 1"))
+        .response(one(1))
+        .request(command(0x16, "SELECT 2"))
+        .response(one(2))
+        .request(command(0x19, b"\x01\0\0\0"))
+        .connection_lost(Loss::default())
+        .connected()
+        .response(greeting(NATIVE))
+        .response(ok(2))
+        // Number 1 is not given to the one that is left.
+        .response(packets(1, &[&prepared_ok(1, 0, 0)]))
+        .response(one(2))
+        .request(execute(2, b""));
+    let record = run(&transcript);
+    assert_eq!(requests(&record).last().unwrap().0, execute(2, b""));
+}

@@ -16,6 +16,7 @@ use crate::login::Credential;
 use crate::login::greeting::NONCE;
 use crate::login::identity::Identity;
 use crate::memory::{Memory, Refused, Undo};
+use crate::options;
 use crate::passwords::{self, Secret};
 use crate::rules::Named;
 use crate::shared::Shared;
@@ -37,6 +38,9 @@ const MOST_TOLD: usize = 16_384;
 
 /// Commands refused by the online server that are remembered.
 const MOST_REFUSED: usize = 64;
+
+/// Commands without an answer that are remembered until a later one is answered.
+const MOST_SILENT: usize = 1024;
 
 /// A session.
 #[derive(Debug)]
@@ -75,6 +79,10 @@ pub struct Session {
     homes: Homes,
     /// Ids that statements must get again, because requests on their way name them.
     wanted: HashMap<Slot, u32>,
+    /// Commands whose answers have come, or will not.
+    answers: u64,
+    /// Target's ids of statements in commands without an answer, with the number of answers by which they have surely arrived.
+    silent: VecDeque<(u64, u32)>,
     /// Connections that were ready.
     connections: u32,
     /// Logins that were refused for the moment, since.
@@ -95,7 +103,11 @@ impl Session {
             packed: None,
             watched: 0,
             target: Target::default(),
-            online: if joined { Online::joined() } else { Online::new() },
+            online: match shared.options.online {
+                options::Online::Unheard => Online::unheard(),
+                options::Online::Heard if joined => Online::joined(),
+                options::Online::Heard => Online::new(),
+            },
             outstanding: VecDeque::new(),
             memory: Memory::new(shared.options.rules.initial_mode()),
             named: Named::default(),
@@ -108,6 +120,8 @@ impl Session {
             choice: None,
             homes: Homes::default(),
             wanted: HashMap::new(),
+            answers: 0,
+            silent: VecDeque::new(),
             connections: 0,
             retries: 0,
         };
@@ -303,6 +317,24 @@ impl Session {
         }
     }
 
+    /// A command about a statement was sent that is not answered.
+    fn note_silent(&mut self, id: u32) {
+        let arrived = self.answers + self.outstanding.len() as u64 + 1;
+        match self.silent.back_mut() {
+            Some((last, known)) if *known == id => *last = arrived,
+            _ => self.silent.push_back((arrived, id)),
+        }
+        if self.silent.len() > MOST_SILENT {
+            self.silent.pop_front();
+        }
+    }
+
+    /// So many more commands have their answers, or get none.
+    fn note_answers(&mut self, more: usize) {
+        self.answers += more as u64;
+        while self.silent.pop_front_if(|(arrived, _)| *arrived <= self.answers).is_some() {}
+    }
+
     /// A PREPARE was decided about.
     fn note_prepare(&mut self, shared: &mut Shared, slot: Slot) {
         let number = self.prepares;
@@ -310,7 +342,7 @@ impl Session {
         self.homes.add(slot, self.memory.database());
         if let Some(answer) = self.early.remove(&number) {
             self.told(shared, slot, answer);
-        } else if self.untold.len() < MOST_TOLD {
+        } else if self.online.is_heard() && self.untold.len() < MOST_TOLD {
             self.untold.insert(number, slot);
         }
     }
@@ -321,7 +353,9 @@ impl Session {
             return;
         }
         let kept = (loss.kept as usize).min(self.outstanding.len());
-        let gone = self.outstanding.drain(..self.outstanding.len() - kept);
+        let gone = self.outstanding.len() - kept;
+        self.note_answers(gone);
+        let gone = self.outstanding.drain(..gone);
         let mut statements = gone.filter(Asked::is_statement).count() as u32;
         if loss.interrupted && self.client.statement_under_way() {
             statements += 1;

@@ -16,7 +16,7 @@ use plugin_sdk::cursor::Cursor;
 use std::collections::VecDeque;
 
 /// Commands whose answers are awaited at most.
-const MOST_AWAITED: usize = 4096;
+const MOST_AWAITED: usize = 1024;
 
 /// What the online server told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,6 +109,16 @@ impl Online {
         self.stage = Stage::Login;
     }
 
+    /// One that is not heard.
+    pub(super) fn unheard() -> Self {
+        Self { stage: Stage::Lost, ..Self::new() }
+    }
+
+    /// Whether it may tell anything yet.
+    pub(super) fn is_heard(&self) -> bool {
+        self.stage != Stage::Lost
+    }
+
     /// How many statements the client has prepared.
     pub(super) const fn prepares(&self) -> u64 {
         self.prepares
@@ -199,6 +209,14 @@ impl Online {
     }
 
     fn awaits(&mut self, awaited: Awaited) {
+        if self.stage == Stage::Lost {
+            self.awaited = VecDeque::new();
+            return;
+        }
+        if self.stage == Stage::Greeting {
+            // The client would not go on without one: it was not captured.
+            self.stage = Stage::Loose;
+        }
         if self.stage == Stage::Loose {
             // It sends no command before the answer to the one before, as far as can be known.
             self.awaited.clear();
@@ -282,6 +300,10 @@ impl Online {
     }
 
     fn answered(&mut self, message: &Message<'_>, told: &mut Vec<Told>) {
+        if self.stage == Stage::Loose && message.began != 1 {
+            // Of an answer, but not its first; or of a login.
+            return;
+        }
         let Some(&awaited) = self.awaited.front() else { return };
         let Awaited::Answer(form, number) = awaited else {
             self.awaited.pop_front();

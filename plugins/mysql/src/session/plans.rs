@@ -339,7 +339,7 @@ impl Session {
         }
         message.extend_from_slice(rewritten.as_deref().unwrap_or(text));
         let undo = self.memory.ran(text, Extent::Whole);
-        let end = End::Asked(Asked { undo, ..Asked::new(Form::Results, What::Run) });
+        let end = End::Asked(Asked { form: Form::Results, what: What::Run, number: None, undo });
         Some(self.changed(vec![(0..length, message)], header, end))
     }
 
@@ -385,7 +385,10 @@ impl Session {
         match find(self, u32::from_le_bytes(*id)) {
             TargetId::Known(target) => {
                 let end = match form {
-                    Form::None => End::Silent,
+                    Form::None => {
+                        self.note_silent(target);
+                        End::Silent
+                    }
                     _ => End::Asked(Asked::new(form, What::Statement)),
                 };
                 Plan::Change(vec![(1..5, target.to_le_bytes().to_vec())], end)

@@ -17,6 +17,9 @@ use std::collections::{HashMap, VecDeque};
 /// Ids that are skipped at most to get the same ones again.
 const MOST_SKIPPED: u32 = 1000;
 
+/// Why a session is given up that can't be made again.
+const RENUMBERED: &str = "statements on their way can't get their numbers again on a new connection";
+
 /// A command.
 #[derive(Debug)]
 enum Task {
@@ -84,15 +87,17 @@ impl Session {
             Task::Prepare(slot, text) => {
                 let next = restore.last.wrapping_add(1);
                 match restore.wanted.get(&slot) {
+                    // A CLOSE that is sent again must not close another statement.
+                    None if self.silent.iter().any(|(_, id)| *id == next) => {
+                        restore.tasks.push_front(Task::Prepare(slot, text));
+                        ([&[command::PREPARE], &b"DO 0"[..]].concat(), Form::Prepare, Current::Skip)
+                    }
                     Some(&wanted) if wanted > next && wanted - next <= MOST_SKIPPED => {
                         restore.tasks.push_front(Task::Prepare(slot, text));
                         ([&[command::PREPARE], &b"DO 0"[..]].concat(), Form::Prepare, Current::Skip)
                     }
                     Some(&wanted) if wanted != next => {
-                        self.give_up(
-                            "statements on their way can't get their numbers again on a new connection",
-                            actions,
-                        );
+                        self.give_up(RENUMBERED, actions);
                         return Some(());
                     }
                     _ => ([&[command::PREPARE], &text[..]].concat(), Form::Prepare, Current::Prepare(slot)),
@@ -126,12 +131,13 @@ impl Session {
         match restore.current.take() {
             Some(Current::Prepare(slot)) => self.prepared_again(restore, slot, &outcome, actions),
             Some(Current::Skip) => {
-                if let Some(prepared) = outcome.prepared {
+                let next = restore.last.wrapping_add(1);
+                if let Some(prepared) = outcome.prepared.filter(|prepared| prepared.id == next) {
                     restore.last = prepared.id;
                     let close = [&[command::CLOSE], &prepared.id.to_le_bytes()[..]].concat();
                     self.target.prepare(&close, actions);
                 } else {
-                    self.give_up("the target prepares no statement", actions);
+                    self.give_up(RENUMBERED, actions);
                 }
             }
             _ => {
@@ -173,10 +179,7 @@ impl Session {
             }
         }
         if wanted.is_some() && wanted != outcome.prepared.map(|prepared| prepared.id) {
-            self.give_up(
-                "statements on their way can't get their numbers again on a new connection",
-                actions,
-            );
+            self.give_up(RENUMBERED, actions);
         }
     }
 }

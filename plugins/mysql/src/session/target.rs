@@ -445,6 +445,7 @@ impl Session {
             Ok(Step::More) => self.target.answer = Some(answer),
             Ok(step) => {
                 let Some(asked) = self.outstanding.pop_front() else { return };
+                self.note_answers(1);
                 if step == Step::File {
                     self.target.file = Some(message.sequence);
                     self.target.follow();
