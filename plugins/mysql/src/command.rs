@@ -59,6 +59,11 @@ pub const CLONE: u8 = 0x20;
 /// MariaDB: a prepared statement is executed with many rows of parameters.
 pub const BULK_EXECUTE: u8 = 0xfa;
 
+/// Whether it runs statements.
+pub const fn runs_statements(code: u8) -> bool {
+    matches!(code, QUERY | EXECUTE | BULK_EXECUTE)
+}
+
 /// How a command is answered. One that is not known is refused, in a packet.
 pub const fn form(command: u8) -> Form {
     match command {

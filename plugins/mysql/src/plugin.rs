@@ -71,7 +71,7 @@ impl Plugin for Mysql {
     }
 
     fn on_gap(&mut self, session: &mut Session, actions: &mut Actions<'_>) {
-        session.on_gap(actions);
+        session.on_gap(&mut self.shared, actions);
     }
 
     fn on_timer(&mut self, session: &mut Session, actions: &mut Actions<'_>) {

@@ -9,6 +9,7 @@ use super::packed::Packed;
 use super::plans::Plan;
 use super::search::{self, Found};
 use super::{Event, Session};
+use crate::command;
 use crate::compression::Algorithm;
 use crate::login::identity::Hello;
 use crate::memory::Undo;
@@ -327,6 +328,9 @@ impl Session {
         let look = header.length.min(MAX_LOOK);
         let Some(front) = rest.get(HEADER..HEADER + look) else { return Walk::Wait };
         let plan = self.plan(shared, front, header, out);
+        if !matches!(plan, Plan::Wait) && command::runs_statements(front[0]) {
+            self.decided += 1;
+        }
         self.follow_plan(shared, plan, header, out)
     }
 

@@ -73,6 +73,8 @@ pub struct Session {
     untold: HashMap<u64, Slot>,
     /// Commands that may choose a database: those decided about, and the numbers of those that the online server refused.
     choices: u64,
+    /// Number of commands that run statements that were decided about.
+    decided: u64,
     refused: VecDeque<u64>,
     /// One that the target refused, and what is to be taken back.
     choice: Option<(Option<u64>, Undo)>,
@@ -116,6 +118,7 @@ impl Session {
             early: HashMap::new(),
             untold: HashMap::new(),
             choices: 0,
+            decided: 0,
             refused: VecDeque::new(),
             choice: None,
             homes: Homes::default(),
@@ -391,10 +394,15 @@ impl Session {
     }
 
     /// Request bytes are missing.
-    pub fn on_gap(&mut self, actions: &mut Actions<'_>) {
+    pub fn on_gap(&mut self, shared: &mut Shared, actions: &mut Actions<'_>) {
         if self.over {
             return;
         }
+        // What waited is gone: the target could not be reached.
+        let waited = self.online.statements().saturating_sub(self.decided);
+        let waited = u32::try_from(waited).unwrap_or(u32::MAX);
+        shared.tally.lost(self.user, "statement that waited for one", waited, actions);
+        self.decided = self.online.statements();
         if self.packed.is_some() {
             return self.give_up("bytes of a compressed connection were not captured", actions);
         }
@@ -413,6 +421,7 @@ impl Session {
         self.online.restart();
         self.prepares = self.online.prepares();
         self.choices = self.online.choices();
+        self.decided = self.online.statements();
         self.online.client(bytes);
     }
 

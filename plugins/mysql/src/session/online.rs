@@ -78,6 +78,8 @@ pub(super) struct Online {
     prepares: u64,
     /// Those that may choose a database.
     choices: u64,
+    /// Those that run statements.
+    statements: u64,
 }
 
 impl Online {
@@ -96,6 +98,7 @@ impl Online {
             file: false,
             prepares: 0,
             choices: 0,
+            statements: 0,
         }
     }
 
@@ -134,6 +137,11 @@ impl Online {
         self.choices
     }
 
+    /// How many commands that run statements the client has sent.
+    pub(super) const fn statements(&self) -> u64 {
+        self.statements
+    }
+
     /// The client's packets are compressed from here on, and so are the server's once the login is done.
     pub(super) fn compress(&mut self) {
         // The server's OK, the last thing before, comes first.
@@ -143,6 +151,7 @@ impl Online {
         self.awaited.clear();
         self.prepares = 0;
         self.choices = 0;
+        self.statements = 0;
     }
 
     /// Bytes of the server are missing.
@@ -190,6 +199,7 @@ impl Online {
             return;
         }
         let Some(code) = message.first() else { return };
+        self.statements += u64::from(command::runs_statements(code));
         let number = match code {
             command::PREPARE => {
                 self.prepares += 1;
