@@ -269,7 +269,7 @@ fn clients_with_tls_are_reported(kind: Kind) {
             ensure!(selects.0 == 2 * selects.1 && selects.1 > 0, "selects on online and target: {selects:?}");
             ensure!(finished.report().module("mysql")?.to_string().contains("TLS"), "not reported");
             let said = &finished.tcpcopy.output;
-            ensure!(said.contains("TLS"), "not said");
+            ensure!(said.contains("TLS"), "not said ({})", finished.tcpcopy.status);
             finished.report().check_sums()
         };
         with_report(check(), &finished)

@@ -105,7 +105,8 @@ impl Answer {
     /// When it is none that may come here.
     pub fn take(&mut self, message: &Message<'_>, features: Features) -> Read<Step> {
         let Some(first) = message.first() else { return Err(Stop::Invalid("an empty packet in an answer")) };
-        if first == 0xff && !matches!(self.at, At::Columns(_) | At::Parameters(..) | At::PreparedColumns(_)) {
+        // No description of a column and no row begins so.
+        if first == 0xff {
             return self.error(message, features);
         }
         match self.at {

@@ -2,8 +2,11 @@
 //!
 //! Owns what the session knows, and how its sides come together: the client's bytes (`client`) and the target's (`target`).
 
+mod arrival;
 mod asked;
 mod client;
+mod entry;
+mod executed;
 mod online;
 mod out;
 mod packed;
