@@ -21,6 +21,7 @@ pub mod httpd;
 pub mod impair;
 pub mod lab;
 pub mod load;
+pub mod mysql;
 pub mod namespace;
 pub mod nginx;
 pub mod plugin;

@@ -33,6 +33,23 @@ pub const NFT: Tool = Tool { program: "nft", package: "nftables" };
 /// What captures from elsewhere are read with to compare.
 pub const TSHARK: Tool = Tool { program: "tshark", package: "tshark" };
 
+/// A real server, without the service that its other package starts.
+pub const MARIADB_SERVER: Tool = Tool { program: "mariadbd", package: "mariadb-server-core" };
+/// Makes the server's first data.
+pub const MARIADB_INSTALL: Tool = Tool { program: "mariadb-install-db", package: "mariadb-server-core" };
+/// MariaDB as users type it.
+pub const MARIADB_CLIENT: Tool = Tool { program: "mariadb", package: "mariadb-client" };
+/// MariaDB's load generator.
+pub const MARIADB_SLAP: Tool = Tool { program: "mariadb-slap", package: "mariadb-client" };
+/// Transactions at load.
+pub const SYSBENCH: Tool = Tool { program: "sysbench", package: "sysbench" };
+/// For its MySQL driver.
+pub const PYTHON: Tool = Tool { program: "python3", package: "python3" };
+/// For its MySQL driver.
+pub const NODE: Tool = Tool { program: "node", package: "nodejs" };
+/// Installs that driver.
+pub const NPM: Tool = Tool { program: "npm", package: "npm" };
+
 /// What every lab needs.
 pub const LAB: &[Tool] = &[IP, SETPRIV];
 /// What the tests need.

@@ -8,6 +8,7 @@ mod bench;
 mod cargo;
 mod demo;
 mod lab;
+mod mysql;
 mod plugins;
 mod setup;
 mod test;
@@ -65,6 +66,7 @@ fn simulate(words: &[String]) -> anyhow::Result<ExitCode> {
 fn main() -> ExitCode {
     let result = match Args::parse().command {
         Task::Setup => setup::install(tcpcopy_lab::tools::TESTS, setup::Pcap::Needed)
+            .and_then(|()| mysql::install())
             .and_then(|()| setup::install_wasm_target())
             .map(|()| ExitCode::SUCCESS),
         Task::Demo => demo::run(),

@@ -24,11 +24,20 @@ pub(crate) enum Pcap {
 
 /// Installs the packages of those `tools` that are missing, and says so.
 pub(crate) fn install(tools: &[Tool], pcap: Pcap) -> Result<()> {
-    let mut packages: Vec<&str> =
-        tools.iter().filter(|tool| tool.find().is_none()).map(|tool| tool.package).collect();
+    let mut packages: Vec<&str> = missing(tools).collect();
     if pcap == Pcap::Needed && !PCAP_HEADERS.iter().any(|header| Path::new(header).exists()) {
         packages.push("libpcap-dev");
     }
+    install_packages(packages)
+}
+
+/// The packages of those `tools` that are not installed.
+pub(crate) fn missing(tools: &[Tool]) -> impl Iterator<Item = &'static str> {
+    tools.iter().filter(|tool| tool.find().is_none()).map(|tool| tool.package)
+}
+
+/// Installs packages, and says so.
+pub(crate) fn install_packages(mut packages: Vec<&str>) -> Result<()> {
     packages.sort_unstable();
     packages.dedup();
     if packages.is_empty() {

@@ -1,6 +1,7 @@
 //! `cargo xtask test`
 
 use crate::cargo::{build_programs, cargo, run as run_command};
+use crate::mysql;
 use crate::setup::{self, Pcap};
 use anyhow::{Context, Result};
 use std::process::{Command, ExitCode, Stdio};
@@ -16,6 +17,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     setup::install(tools::TESTS, Pcap::Needed)?;
+    mysql::install()?;
     if std::env::var_os("TCPCOPY_CORPUS").is_some() {
         setup::install(&[tools::TSHARK], Pcap::Needed)?;
     }
