@@ -210,7 +210,7 @@ mod tests {
     fn this_workspace_has_plugins() {
         let names: Vec<String> = find().unwrap().into_iter().map(|package| package.name).collect();
         assert!(
-            ["faulty", "http", "redis"].iter().all(|name| names.iter().any(|known| known == name)),
+            ["faulty", "http", "mysql", "redis"].iter().all(|name| names.iter().any(|known| known == name)),
             "{names:?}"
         );
     }

@@ -45,6 +45,7 @@ impl Session {
         if whole && let Some(plan) = self.run_as_text(shared, online, packet.len(), header) {
             return plan;
         }
+        self.take_over_types(shared, online);
         let (id, splice) = match self.prepared.execute(online, packet, self.attributes()) {
             Execution::Send { id, splice } => (id, splice),
             Execution::Not(TargetId::Unknown) if self.adopt(shared, online, out) => return Plan::Wait,
@@ -131,11 +132,7 @@ impl Session {
         let parameters = known.types.len() / 2;
         let parameters = u16::try_from(parameters).unwrap_or(u16::MAX);
         self.prepared.online_answer(slot, Answer::Prepared { id: online, parameters });
-        let types = match self.attributes() {
-            Attributes::Without => known.types,
-            // Each has a name then, though an empty one.
-            Attributes::With => known.types.chunks(2).flat_map(|kind| [kind, &[0]].concat()).collect(),
-        };
+        let types = self.as_written(&known.types);
         self.prepared.set_types(slot, &types);
         let text = shared.options.rewrite.statement(&known.text, mode).unwrap_or(known.text);
         let mut packet = Vec::new();
@@ -143,6 +140,31 @@ impl Session {
         out.put(&packet);
         self.end(End::Asked(Asked::new(Form::Prepare, What::Prepare(slot))), out);
         true
+    }
+
+    /// Types of parameters as this client's executions have them.
+    fn as_written(&self, types: &[u8]) -> Vec<u8> {
+        match self.attributes() {
+            Attributes::Without => types.to_vec(),
+            // Each has a name then, though an empty one.
+            Attributes::With => types.chunks(2).flat_map(|kind| [kind, &[0]].concat()).collect(),
+        }
+    }
+
+    /// A statement may have become known before anybody executed it: then its types are known later.
+    fn take_over_types(&mut self, shared: &mut Shared, online: u32) {
+        let missing = self.prepared.parameters(online).is_some_and(|parameters| parameters > 0)
+            && self.prepared.types(online).is_some_and(<[u8]>::is_empty);
+        if !missing {
+            return;
+        }
+        if let Some(known) = shared.known.find(self.user_name(), online)
+            && !known.types.is_empty()
+            && self.prepared.text(online) == Some(&known.text[..])
+        {
+            let types = self.as_written(&known.types);
+            self.prepared.set_types_of(online, &types);
+        }
     }
 
     /// Another command about a prepared statement.

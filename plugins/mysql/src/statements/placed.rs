@@ -29,4 +29,11 @@ impl Prepared {
             entry.types_at_target = TypesAtTarget::Due;
         }
     }
+
+    /// As [`Prepared::set_types`], by the statement's number at the online server.
+    pub fn set_types_of(&mut self, online: u32, types: &[u8]) {
+        if let Some(number) = self.number(online) {
+            self.set_types(Slot(number), types);
+        }
+    }
 }
