@@ -489,9 +489,9 @@ impl Session {
         let connections = [&self.connection, &self.former];
         let queued: usize = connections.into_iter().flatten().map(|c| c.sender().held_bytes()).sum();
         // An ended session is gone in a moment; what counts against the limit is what could be shed.
-        let own = if self.is_ended() { 0 } else { SESSION_COST };
+        let own = if self.is_ended() { 0 } else { SESSION_COST + self.protocol.held_bytes() };
         let early = self.client.held_bytes() + self.response.early_bytes() + self.reference.early_bytes();
-        let streams = self.outbox.held_bytes() + early + self.protocol.held_bytes();
+        let streams = self.outbox.held_bytes() + early;
         own + streams + queued + self.delayed_bytes
     }
 
