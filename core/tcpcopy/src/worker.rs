@@ -78,6 +78,8 @@ pub enum Intake {
 /// What a worker is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
+    /// Connect to `intercept`; what is in files can wait.
+    Prepare,
     /// Capture and replay.
     Replay,
     /// Capture no more, deliver what waits.
@@ -126,6 +128,10 @@ impl Worker {
         caller_fd: Option<RawFd>,
     ) -> io::Result<Self> {
         let now = clock::monotonic();
+        let order = match &intake {
+            Intake::Live(_) => Order::Replay,
+            Intake::Recorded(_) => Order::Prepare,
+        };
         let poller = Poller::new()?;
         let relay_poller = Poller::new()?;
         let capture_fds = match &intake {
@@ -158,7 +164,7 @@ impl Worker {
             facts: vec![None; servers],
             pace: Pace::new(LONGEST_NAP),
             backlog: Limited::No,
-            order: Order::Replay,
+            order,
             caller_ready: false,
         })
     }
@@ -166,6 +172,13 @@ impl Worker {
     /// The relay connections.
     pub const fn relay(&self) -> &RelayClients {
         &self.relay
+    }
+
+    /// Begins to play capture files.
+    pub fn start(&mut self) {
+        if self.order == Order::Prepare {
+            self.order = Order::Replay;
+        }
     }
 
     /// Whether nothing captured waits for delivery.
@@ -201,7 +214,7 @@ impl Worker {
     /// # Errors
     /// When the capture has failed.
     pub fn drain(&mut self) -> Result<(), CaptureError> {
-        if self.order == Order::Replay {
+        if self.order != Order::Drain {
             self.order = Order::Drain;
             if matches!(self.intake, Intake::Recorded(_)) {
                 // What is in a file can be replayed another time.
@@ -255,7 +268,7 @@ impl Worker {
         let now = clock::monotonic();
         let captured = match self.order {
             Order::Replay => self.capture(now, CAPTURE_BATCH)?,
-            Order::Drain => 0,
+            Order::Prepare | Order::Drain => 0,
         };
         let replies = self.take_replies(now)?;
         if self.engine.next_deadline().is_some_and(|at| at <= now) {
@@ -392,7 +405,9 @@ impl Worker {
 
     fn rest(&mut self, until: Instant) -> Result<(), TurnError> {
         let now = clock::monotonic();
-        let feed = self.feed_again.filter(|_| matches!((&self.intake, self.order), (Intake::Recorded(_), Order::Replay)));
+        let feed = self
+            .feed_again
+            .filter(|_| matches!((&self.intake, self.order), (Intake::Recorded(_), Order::Replay)));
         let deadlines = [self.engine.next_deadline(), self.relay.poll_timeout(), feed, Some(until)];
         let next = deadlines.into_iter().flatten().min().unwrap_or(until);
         let left = next.saturating_since(now).min(LONGEST_SLEEP);
@@ -403,7 +418,7 @@ impl Worker {
             std::thread::sleep(left.min(nap));
             return Ok(());
         }
-        if self.order == Order::Drain {
+        if self.order != Order::Replay {
             self.relay_poller.wait(Some(left), &mut self.events)?;
             return Ok(());
         }

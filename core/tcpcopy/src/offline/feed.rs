@@ -93,7 +93,8 @@ impl Feed {
         })?;
         let (inlet, outlet) =
             queue().hint("can't read files", "the process may be out of descriptors: see ulimit -n")?;
-        let notes = Arc::new(Mutex::new(Notes { bytes_total: captures.position().bytes_total, ..Notes::default() }));
+        let notes =
+            Arc::new(Mutex::new(Notes { bytes_total: captures.position().bytes_total, ..Notes::default() }));
         let passes = offline.passes.get();
         let reader = Reader {
             captures,
@@ -289,7 +290,8 @@ impl Feed {
         if count < limit.count {
             return;
         }
-        let is_over = limit.unit != Unit::Connections || counters.sessions_live == engine.finishing_sessions();
+        let is_over =
+            limit.unit != Unit::Connections || counters.sessions_live == engine.finishing_sessions();
         if limit.unit == Unit::Connections {
             engine.admit_no_more();
         }

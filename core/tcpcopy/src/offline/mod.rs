@@ -11,6 +11,6 @@ mod reader;
 mod status;
 mod timeline;
 
-pub use feed::{Boundary, Feed, Fed};
+pub use feed::{Boundary, Fed, Feed};
 pub use status::{OfflineStatus, Verdict, lost_requests};
 pub use timeline::Timeline;

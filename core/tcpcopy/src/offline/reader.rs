@@ -4,7 +4,7 @@ use super::queue::{Batch, Closed, Inlet, Item};
 use crate::settings::{Offline, Window};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tcpcopy_capture_file::{Captures, Flaw, Frame, Input, LinkType, Step};
+use tcpcopy_capture_file::{Captures, Flaw, Frame, Input, Step};
 use tcpcopy_net::filter::FrameFilter;
 
 /// How often a growing file is looked at.
@@ -71,7 +71,10 @@ impl Choice {
             return Chosen::End;
         }
         let passes = frame.captured_at_nanos >= start
-            && self.filter.as_mut().is_none_or(|filter| filter.passes(frame.link_type, frame.data, frame.wire_len));
+            && self
+                .filter
+                .as_mut()
+                .is_none_or(|filter| filter.passes(frame.link_type, frame.data, frame.wire_len));
         if passes { Chosen::Play } else { Chosen::LeaveOut }
     }
 }
@@ -95,9 +98,9 @@ impl Reader {
         for pass in 0..self.passes {
             if pass > 0 {
                 self.inlet.push(Item::PassEnds)?;
-                self.captures.rewind().map_err(|error| {
-                    Stop::Failed(error.to_string(), error.hint().to_string())
-                })?;
+                self.captures
+                    .rewind()
+                    .map_err(|error| Stop::Failed(error.to_string(), error.hint().to_string()))?;
             }
             batch = self.read_once(pass, &mut choice, batch)?;
         }

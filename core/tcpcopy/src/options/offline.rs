@@ -52,7 +52,12 @@ pub struct OfflineArgs {
     /// Replay what was captured in this time: `START..END`, either may be left out
     ///
     /// Each is a time (`2026-11-22T10:00:00Z`) or is counted from the first packet (`90s`, `1m30s`, `2h`).
-    #[arg(long = "at", value_name = "START..END", allow_hyphen_values = true, help_heading = "Offline replay")]
+    #[arg(
+        long = "at",
+        value_name = "START..END",
+        allow_hyphen_values = true,
+        help_heading = "Offline replay"
+    )]
     pub at: Option<String>,
 
     /// Stop after so many connections (`1000` or `1000conn`), requests (`1000req`) or packets (`1000pkt`)

@@ -5,7 +5,7 @@ use crate::options::LowArgs;
 use jiff::{SignedDuration, Timestamp};
 use std::fmt;
 use std::num::NonZeroU32;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 use tcpcopy_capture_file::{AtEnd, Input};
 
@@ -114,10 +114,10 @@ impl Offline {
         warnings: &mut Vec<String>,
     ) -> Result<Option<Self>, UsageError> {
         let args = &low.offline;
-        let mut inputs: Vec<Input> = args.offline.iter().map(|path| Input::from(path.as_path())).collect();
+        let mut inputs: Vec<Input> = args.offline.iter().map(input).collect();
         let names = low.interfaces.iter().flat_map(|list| list.split(','));
         let files = names.map(str::trim).filter(|name| is_file(name));
-        inputs.extend(files.map(|name| Input::from(Path::new(name))));
+        inputs.extend(files.map(|name| Input::File(name.into())));
         if inputs.is_empty() {
             return Self::refuse_without_files(low).map(|()| None);
         }
@@ -144,10 +144,13 @@ impl Offline {
         let window = args.at.as_deref().map(window).transpose()?.unwrap_or_default();
         let limit = args.limit.as_deref().map(|text| amount("--limit", text)).transpose()?;
         if low.pcap_capture || low.buffer.is_some() || low.snaplen != 0 {
-            warnings.push("-B, -S and --pcap-capture are for live capture; files are read as they are".to_owned());
+            warnings.push(
+                "-B, -S and --pcap-capture are for live capture; files are read as they are".to_owned(),
+            );
         }
         if low.workers > 1 {
-            warnings.push("--workers has no use with --offline: one worker reads the files in order".to_owned());
+            warnings
+                .push("--workers has no use with --offline: one worker reads the files in order".to_owned());
         }
         Ok(Some(Self {
             inputs,
@@ -188,6 +191,10 @@ impl Offline {
             _ => limit,
         }
     }
+}
+
+fn input(path: &PathBuf) -> Input {
+    if path.as_os_str() == "-" { Input::Stdin } else { Input::File(path.clone()) }
 }
 
 fn tempo(low: &LowArgs) -> Result<Tempo, UsageError> {
