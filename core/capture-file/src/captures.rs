@@ -231,7 +231,10 @@ impl Captures {
     ///
     /// # Errors
     /// What reading a file failed with. That file is given up; further calls go on with the others.
-    #[expect(clippy::should_implement_trait, reason = "frames are borrowed from the reader, as no iterator's items can be")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "frames are borrowed from the reader, as no iterator's items can be"
+    )]
     pub fn next(&mut self) -> Result<Step<'_>, ReadError> {
         let Some(place) = self.next_place()? else {
             return Ok(if self.idle.is_empty() { Step::End } else { Step::Idle });
@@ -253,7 +256,10 @@ impl Captures {
         };
         self.since_look += 1;
         if self.since_look >= LOOK_AGAIN || (candidate.is_none() && self.ready.is_empty()) {
-            self.look_at_idle()?;
+            if let Err(error) = self.look_at_idle() {
+                self.ready.extend(candidate);
+                return Err(error);
+            }
         }
         loop {
             if let Some(turn) = candidate
@@ -363,7 +369,10 @@ impl Captures {
     pub fn position(&self) -> Position {
         let done: u64 = self.sources.iter().map(|source| source.bytes_done).sum();
         let active: u64 = self.active.iter().flatten().map(|active| active.reader.bytes_done()).sum();
-        Position { bytes_read: done + active, bytes_total: self.sources.iter().map(|source| source.size).sum() }
+        Position {
+            bytes_read: done + active,
+            bytes_total: self.sources.iter().map(|source| source.size).sum(),
+        }
     }
 
     /// What is wrong with the files read so far: the first flaws of [`Self::flaw_count`].

@@ -148,8 +148,8 @@ impl Gzip {
     fn trailer(&mut self, input: &[u8]) -> Decoded {
         let Some((trailer, _)) = input.split_first_chunk::<8>() else { return Decoded::NOTHING };
         let [a, b, c, d, e, f, g, h] = *trailer;
-        let is_right =
-            u32::from_le_bytes([a, b, c, d]) == self.sum.sum() && u32::from_le_bytes([e, f, g, h]) == self.sum.amount();
+        let is_right = u32::from_le_bytes([a, b, c, d]) == self.sum.sum()
+            && u32::from_le_bytes([e, f, g, h]) == self.sum.amount();
         self.state = GzipState::Header;
         self.members += 1;
         Decoded { consumed: 8, produced: 0, flaw: (!is_right).then_some(FlawKind::Damaged(Damage::Checksum)) }

@@ -57,8 +57,7 @@ impl Layout {
 
     /// Reads a file header; `None` if it is none.
     pub(crate) fn parse(header: &[u8]) -> Option<Self> {
-        let (order, magic) =
-            order_by(*header.first_chunk()?, &MAGICS)?;
+        let (order, magic) = order_by(*header.first_chunk()?, &MAGICS)?;
         let fields = (
             number_u32::<&[u8], nom::error::Error<&[u8]>>(order),
             number_u16(order),
@@ -212,7 +211,8 @@ impl Pcap {
                     record_len: len,
                 },
                 time: Some(
-                    u64::from(seconds) * 1_000_000_000 + u64::from(record.fraction) * u64::from(self.layout.unit),
+                    u64::from(seconds) * 1_000_000_000
+                        + u64::from(record.fraction) * u64::from(self.layout.unit),
                 ),
             }));
         }

@@ -179,8 +179,7 @@ impl Pcapng {
     fn block_header(&self, bytes: &[u8]) -> Option<(u32, Endianness, usize)> {
         let &[a, b, c, d, e, f, g, h, i, j, k, l] = bytes.first_chunk::<MIN_BLOCK>()?;
         let kind = self.number([a, b, c, d]);
-        let order =
-            if kind == SECTION { order_by([i, j, k, l], &[BYTE_ORDER])?.0 } else { self.order };
+        let order = if kind == SECTION { order_by([i, j, k, l], &[BYTE_ORDER])?.0 } else { self.order };
         let len = number_in(order, [e, f, g, h]) as usize;
         // Some writers leave the padding out of the length.
         (MIN_BLOCK..=MAX_BLOCK).contains(&len).then(|| (kind, order, len.next_multiple_of(4)))
@@ -250,7 +249,13 @@ impl Pcapng {
         };
         let Some(link) = interface.link(block_len, offset, note) else { return Block::Passed };
         Block::Packet(Found {
-            head: Head { at: BLOCK_HEADER + header, len, wire_len: wire_len.max(len), link, record_len: block_len },
+            head: Head {
+                at: BLOCK_HEADER + header,
+                len,
+                wire_len: wire_len.max(len),
+                link,
+                record_len: block_len,
+            },
             time: Some(interface.clock.nanos(units)),
         })
     }

@@ -255,7 +255,9 @@ impl FileReader {
         match self.stream.ensure(bytes) {
             Ok(Have::Enough) => Ok(true),
             Ok(Have::Idle) => Ok(false),
-            Ok(Have::End) if self.stream.bytes().is_empty() && self.stream.compression() == Compression::None => {
+            Ok(Have::End)
+                if self.stream.bytes().is_empty() && self.stream.compression() == Compression::None =>
+            {
                 Err(OpenError::Empty { file: self.name.clone() })
             }
             Ok(Have::End) if Layout::is_magic(self.stream.bytes()) || self.stream.has_flaws() => {

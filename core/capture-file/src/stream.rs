@@ -64,7 +64,10 @@ enum Codec {
     /// Too few bytes were read to tell.
     Unknown,
     Plain,
-    Compressed { decoder: Decoder, intake: Intake },
+    Compressed {
+        decoder: Decoder,
+        intake: Intake,
+    },
 }
 
 /// Compressed bytes on their way to a decoder.
@@ -207,7 +210,12 @@ impl Stream {
         loop {
             match &mut self.codec {
                 Codec::Plain => {
-                    return read_from(&mut self.file, self.kind, &mut self.bytes_read, &mut self.window[self.end..]);
+                    return read_from(
+                        &mut self.file,
+                        self.kind,
+                        &mut self.bytes_read,
+                        &mut self.window[self.end..],
+                    );
                 }
                 Codec::Unknown => return self.recognise(),
                 Codec::Compressed { decoder, intake } => {
@@ -256,7 +264,9 @@ impl Stream {
         let decoder = match self.window[..self.end] {
             [0x1f, 0x8b, 8, ..] => Decoder::Gzip(Box::new(Gzip::new())),
             // A frame, or a skippable one (RFC 8878, sections 3.1.1 and 3.1.2).
-            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Decoder::Zstd(Box::new(Zstd::new()?)),
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
+                Decoder::Zstd(Box::new(Zstd::new()?))
+            }
             _ => {
                 self.codec = Codec::Plain;
                 return Ok(Got::Bytes(0));
@@ -283,7 +293,9 @@ fn read_from(
             Ok(Got::Bytes(read))
         }
         // A signal: the caller may want to look at what it was for. A file that does not wait has nothing yet.
-        Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => Ok(Got::Idle),
+        Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {
+            Ok(Got::Idle)
+        }
         Err(error) => Err(error),
     }
 }

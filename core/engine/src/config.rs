@@ -3,6 +3,7 @@
 use crate::mapping::MappingOptions;
 use crate::sampling::SamplingRamp;
 use crate::time::Duration;
+use crate::wire::tunnel::Decap;
 
 /// Where the round-trip time that replies are delayed by comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -41,6 +42,8 @@ pub struct EngineConfig {
     pub pace: Pace,
     /// Connections first seen in the middle.
     pub mid_stream: MidStreamPolicy,
+    /// Tunnels that captured packets are taken out of (`--decap`).
+    pub decap: Decap,
     /// How long a target may make no progress (`-t`).
     pub session_timeout: Duration,
     /// How long a client may send nothing (`-k`).
@@ -69,6 +72,7 @@ impl EngineConfig {
             mss: 1460,
             pace: Pace::Measured,
             mid_stream: MidStreamPolicy::Join,
+            decap: Decap::NONE,
             session_timeout: Duration::from_secs(600),
             keepalive_timeout: Duration::from_secs(7200),
             memory_limit: 1024 << 20,
