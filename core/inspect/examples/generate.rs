@@ -23,7 +23,13 @@ struct Writer<W> {
 }
 
 impl<W: Write> Writer<W> {
-    fn packet(&mut self, flow: FlowKey, (seq, ack): (u32, u32), flags: TcpFlags, payload: &[u8]) -> std::io::Result<()> {
+    fn packet(
+        &mut self,
+        flow: FlowKey,
+        (seq, ack): (u32, u32),
+        flags: TcpFlags,
+        payload: &[u8],
+    ) -> std::io::Result<()> {
         self.micros += 7;
         self.id = self.id.wrapping_add(1);
         let mut batch = PacketBatch::new();
@@ -44,7 +50,9 @@ impl<W: Write> Writer<W> {
         batch.push(flow.target, 0, 0, |out| write(out, &segment, [payload, &[]]));
         let packet = batch.packet(0);
         let len = packet.len() as u32 + 14;
-        for word in [1_700_000_000 + (self.micros / 1_000_000) as u32, (self.micros % 1_000_000) as u32, len, len] {
+        for word in
+            [1_700_000_000 + (self.micros / 1_000_000) as u32, (self.micros % 1_000_000) as u32, len, len]
+        {
             self.out.write_all(&word.to_le_bytes())?;
         }
         self.out.write_all(&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0])?;
@@ -65,7 +73,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         out.write_all(&word.to_le_bytes())?;
     }
     let mut writer = Writer { out, written: 24, micros: 0, id: 0 };
-    let request = b"GET /index.html HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: generator\r\nAccept: */*\r\n\r\n";
+    let request =
+        b"GET /index.html HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: generator\r\nAccept: */*\r\n\r\n";
     let mut response = b"HTTP/1.1 200 OK\r\nContent-Length: 2000\r\n\r\n".to_vec();
     response.resize(2042, b'x');
     let mut first = 0u32;
@@ -81,7 +90,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 let exchange = step.saturating_sub(1);
                 let seq = n.wrapping_mul(2_654_435_761).wrapping_add(1 + exchange * request.len() as u32);
                 let ack = seq.wrapping_mul(3).wrapping_add(7);
-                let ack = ack.wrapping_sub(exchange * request.len() as u32 * 3).wrapping_add(exchange * response.len() as u32);
+                let ack = ack
+                    .wrapping_sub(exchange * request.len() as u32 * 3)
+                    .wrapping_add(exchange * response.len() as u32);
                 let (ack_flag, syn, fin) = (TcpFlags::ACK, TcpFlags::SYN, TcpFlags::FIN);
                 if step == 0 {
                     writer.packet(there, (seq.wrapping_sub(1), 0), syn, &[])?;
@@ -91,7 +102,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     writer.packet(there, (seq, ack), ack_flag | TcpFlags::PSH, request)?;
                     let seq = seq.wrapping_add(request.len() as u32);
                     writer.packet(back, (ack, seq), ack_flag, &response[..1448])?;
-                    writer.packet(back, (ack.wrapping_add(1448), seq), ack_flag | TcpFlags::PSH, &response[1448..])?;
+                    writer.packet(
+                        back,
+                        (ack.wrapping_add(1448), seq),
+                        ack_flag | TcpFlags::PSH,
+                        &response[1448..],
+                    )?;
                     writer.packet(there, (seq, ack.wrapping_add(response.len() as u32)), ack_flag, &[])?;
                 } else {
                     writer.packet(there, (seq, ack), ack_flag | fin, &[])?;

@@ -4,10 +4,10 @@
 #![allow(missing_docs)]
 
 use tcpcopy_capture_file::Input;
-use tcpcopy_inspect::{Limits, Report};
+use tcpcopy_inspect::{Decap, Limits, Report};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let inputs: Vec<Input> = std::env::args().skip(1).map(|name| Input::from(name.as_str())).collect();
-    print!("{}", Report::of(&inputs, Limits::default())?.text());
+    print!("{}", Report::of(&inputs, Limits::default(), Decap::ALL)?.text());
     Ok(())
 }

@@ -6,6 +6,7 @@ use crate::findings::{Findings, PortFindings, Role};
 use crate::protocol::Protocol;
 use serde::Serialize;
 use std::net::IpAddr;
+use tcpcopy_engine::wire::tunnel::Decap;
 
 /// Online addresses that a command line names before it is left to the reader to add the rest.
 const MAX_ADDRESSES: usize = 8;
@@ -123,7 +124,7 @@ fn bytes(n: u64) -> String {
 }
 
 /// A command line for each port that can be replayed, most traffic first, upstreams of others last.
-pub(crate) fn commands(findings: &Findings, files: &[String]) -> Vec<Suggestion> {
+pub(crate) fn commands(findings: &Findings, files: &[String], decap: Decap) -> Vec<Suggestion> {
     let files = match files {
         [] => "FILE".to_owned(),
         many if many.len() > MAX_FILES => "FILE…".to_owned(),
@@ -131,12 +132,20 @@ pub(crate) fn commands(findings: &Findings, files: &[String]) -> Vec<Suggestion>
     };
     let mut ports: Vec<&PortFindings> = findings.ports.iter().filter(|port| port.can_be_replayed()).collect();
     ports.sort_by_key(|port| port.is_upstream());
-    ports.into_iter().map(|port| suggestion(port, &files)).collect()
+    let decap = match findings.packets.opened {
+        0 => String::new(),
+        _ => format!(" --decap {decap}"),
+    };
+    ports.into_iter().map(|port| suggestion(port, &files, &decap)).collect()
 }
 
-fn suggestion(port: &PortFindings, files: &str) -> Suggestion {
-    let fronts: Vec<IpAddr> =
-        port.servers.iter().filter(|server| server.role == Role::Front).map(|server| server.address).collect();
+fn suggestion(port: &PortFindings, files: &str, decap: &str) -> Suggestion {
+    let fronts: Vec<IpAddr> = port
+        .servers
+        .iter()
+        .filter(|server| server.role == Role::Front)
+        .map(|server| server.address)
+        .collect();
     let has_both = !fronts.is_empty() && fronts.len() < port.servers.len();
     let number = port.port;
     let transfer = if has_both {
@@ -153,7 +162,7 @@ fn suggestion(port: &PortFindings, files: &str) -> Suggestion {
         .iter()
         .find(|count| !count.protocol.is_encrypted() && count.protocol != Protocol::Silent)
         .and_then(|count| count.protocol.module());
-    let mut command = format!("tcpcopy --offline {files} -x {transfer} -s ASSISTANT");
+    let mut command = format!("tcpcopy --offline {files} -x {transfer} -s ASSISTANT{decap}");
     if let Some(module) = module {
         command.push_str(" --module ");
         command.push_str(module);
@@ -163,9 +172,15 @@ fn suggestion(port: &PortFindings, files: &str) -> Suggestion {
         command.push_str(" -c CLIENT");
     }
     let note = if port.is_upstream() {
-        Some("its clients are servers in this capture: replay it by itself, or the others, not both".to_owned())
+        Some(
+            "its clients are servers in this capture: replay it by itself, or the others, not both"
+                .to_owned(),
+        )
     } else if has_both && fronts.len() > MAX_ADDRESSES {
-        Some(format!("{} more addresses serve this port for clients of their own", fronts.len() - MAX_ADDRESSES))
+        Some(format!(
+            "{} more addresses serve this port for clients of their own",
+            fronts.len() - MAX_ADDRESSES
+        ))
     } else if has_both {
         Some("other addresses with this port get their requests from servers in this capture".to_owned())
     } else if all_loopback {
@@ -293,7 +308,11 @@ fn about_sessions(findings: &Findings, warn: Warn<'_>) {
         Notice,
         WarningKind::ServerCut,
         c.server_cut,
-        format!("{} with {} that the capture cut", connections(c.server_cut), of(server.cut, "server packet", "server packets")),
+        format!(
+            "{} with {} that the capture cut",
+            connections(c.server_cut),
+            of(server.cut, "server packet", "server packets")
+        ),
         "requests are replayed all the same; modules that read what the online server answered miss a part of it",
         "record with whole packets for such modules: tcpdump -s 0",
     );
@@ -301,7 +320,11 @@ fn about_sessions(findings: &Findings, warn: Warn<'_>) {
         Notice,
         WarningKind::ServerGaps,
         c.server_gaps,
-        format!("{} with {} of the server that were not captured", connections(c.server_gaps), bytes(server.gap_bytes)),
+        format!(
+            "{} with {} of the server that were not captured",
+            connections(c.server_gaps),
+            bytes(server.gap_bytes)
+        ),
         "requests are replayed all the same; modules that read what the online server answered miss a part of it",
         "if the client's side has gaps too, record again with a larger buffer (tcpdump -B 65536)",
     );
@@ -381,7 +404,10 @@ fn about_addresses(findings: &Findings, warn: Warn<'_>) {
         Notice,
         WarningKind::Upstream,
         upstream,
-        format!("{} from servers of this capture to other servers: proxied requests, databases", connections(upstream)),
+        format!(
+            "{} from servers of this capture to other servers: proxied requests, databases",
+            connections(upstream)
+        ),
         "replaying both sides sends what a request causes twice, if the target is connected to such servers as well",
         "choose one side with -x; with one port on several addresses, name the address: -x ONLINE_IP:PORT-TARGET:PORT",
     );
@@ -421,7 +447,11 @@ fn about_packets(findings: &Findings, warn: Warn<'_>) {
         Problem,
         WarningKind::HeadersCut,
         p.headers_cut,
-        of(p.headers_cut, "frame of which not even the headers were captured", "frames of which not even the headers were captured"),
+        of(
+            p.headers_cut,
+            "frame of which not even the headers were captured",
+            "frames of which not even the headers were captured",
+        ),
         "they are left out, which leaves gaps in their connections",
         "record again with whole packets: tcpdump -s 0",
     );
@@ -455,7 +485,10 @@ fn about_packets(findings: &Findings, warn: Warn<'_>) {
         Notice,
         WarningKind::SuperSegments,
         merged,
-        format!("{} longer than the receiver accepts: merged by the recording host (TSO, GRO)", of(merged, "segment", "segments")),
+        format!(
+            "{} longer than the receiver accepts: merged by the recording host (TSO, GRO)",
+            of(merged, "segment", "segments")
+        ),
         "no harm: they are cut to the target's segment size again",
         "nothing",
     );
@@ -488,7 +521,9 @@ fn about_limits(findings: &Findings, warn: Warn<'_>) {
     let replayable = c.replayable + c.replayable_in_part;
     let (found, advice) = match (findings.packets.frames, c.total) {
         (0, _) => ("no frame", "look at whether the recording saw any traffic: interface, filter, rights"),
-        (_, 0) => ("no TCP connection", "look at the recording's filter and interface, and at tunnels (--decap)"),
+        (_, 0) => {
+            ("no TCP connection", "look at the recording's filter and interface, and at tunnels (--decap)")
+        }
         _ => ("no connection that can be replayed", "the other warnings say why"),
     };
     warn(

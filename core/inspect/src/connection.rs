@@ -126,7 +126,9 @@ impl Connection {
         match (side.base(), self.began) {
             _ if side.began_with(segment.tcp.seq) => false,
             // One that was overtaken by the first data.
-            (Some(base), Began::Middle) if base.distance_from(segment.tcp.seq + 1).unsigned_abs() < 65_536 => {
+            (Some(base), Began::Middle)
+                if base.distance_from(segment.tcp.seq + 1).unsigned_abs() < 65_536 =>
+            {
                 !side.at_beginning() && self.ended
             }
             (Some(_), _) => true,

@@ -14,6 +14,7 @@ use crate::servers::{Ports, Servers, Share};
 use tcpcopy_capture_file::Frame;
 use tcpcopy_engine::flow::{Endpoint, FlowMap};
 use tcpcopy_engine::wire::tcp::TcpFlags;
+use tcpcopy_engine::wire::tunnel::Decap;
 
 /// How much an inspection may remember.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +51,7 @@ struct Table {
 /// An inspection under way: takes frames in time order, and keeps a bounded summary.
 pub struct Inspection {
     limits: Limits,
+    decap: Decap,
     packets: Packets,
     state: State,
 }
@@ -69,13 +71,13 @@ struct State {
 
 impl Default for Inspection {
     fn default() -> Self {
-        Self::new(Limits::default())
+        Self::new(Limits::default(), Decap::NONE)
     }
 }
 
 impl Inspection {
-    /// An inspection that has seen nothing yet.
-    pub fn new(limits: Limits) -> Self {
+    /// An inspection that has seen nothing yet, and looks into the tunnels of `decap`.
+    pub fn new(limits: Limits, decap: Decap) -> Self {
         let limits = Limits { connections: limits.connections.max(16), servers: limits.servers.max(1) };
         let table = Table {
             index: FlowMap::default(),
@@ -86,7 +88,8 @@ impl Inspection {
         };
         Self {
             limits,
-            packets: Packets::new(),
+            decap,
+            packets: Packets::new(decap),
             state: State {
                 table,
                 duplicates: Duplicates::new(),
@@ -104,7 +107,7 @@ impl Inspection {
 
     /// Takes the next frame.
     pub fn frame(&mut self, frame: &Frame<'_>) {
-        let Self { limits, packets, state } = self;
+        let Self { limits, packets, state, .. } = self;
         packets.read(frame, |segment| state.take(segment, *limits));
     }
 
@@ -136,7 +139,7 @@ impl Inspection {
             warnings: Vec::new(),
             commands: Vec::new(),
         };
-        findings.commands = advice::commands(&findings, files);
+        findings.commands = advice::commands(&findings, files, self.decap);
         findings.warnings = advice::warnings(&findings);
         findings
     }
@@ -298,10 +301,12 @@ impl ConnectionCounts {
         let Connection { from_client, from_server, .. } = connection;
         let (client_gaps, server_gaps) = (from_client.gaps(), from_server.gaps());
         let syn = connection.began == Began::Syn;
-        let some_end = from_client.finished() || from_server.finished() || from_client.reset || from_server.reset;
+        let some_end =
+            from_client.finished() || from_server.finished() || from_client.reset || from_server.reset;
         self.total += 1;
         // The handshake is over when the client says anything more than its SYN, or the server anything at all.
-        let is_unanswered = syn && from_server.packets == 0 && from_client.bytes == 0 && from_server.acknowledged() == 0;
+        let is_unanswered =
+            syn && from_server.packets == 0 && from_client.bytes == 0 && from_server.acknowledged() == 0;
         let kind = match connection.began {
             Began::Middle => &mut self.mid_stream,
             _ if connection.refused => &mut self.refused,

@@ -29,6 +29,7 @@ pub use inspection::{Inspection, Limits};
 pub use packets::PacketCounts;
 pub use protocol::Protocol;
 pub use report::{FileFindings, FlawFindings, Report, Unread, inspect};
+pub use tcpcopy_engine::wire::tunnel::Decap;
 
 /// Ports that are listed, those with the most client bytes first.
 pub const MAX_LISTED_PORTS: usize = 100;

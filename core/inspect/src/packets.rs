@@ -11,11 +11,12 @@ use tcpcopy_engine::time::{Duration, Instant};
 use tcpcopy_engine::wire::PROTOCOL_TCP;
 use tcpcopy_engine::wire::fragment::{FragmentOutcome, Reassembler};
 use tcpcopy_engine::wire::ip::{IpError, IpPacket};
-use tcpcopy_engine::wire::link::{self, LinkError};
+use tcpcopy_engine::wire::link::{self, LinkError, LinkType};
 use tcpcopy_engine::wire::tcp::{TcpError, TcpFlags, TcpSegment};
+use tcpcopy_engine::wire::tunnel::{self, Decap, Tunnel};
 
-const PROTOCOL_UDP: u8 = 17;
-const PROTOCOL_GRE: u8 = 47;
+/// Tunnels within tunnels that are followed.
+const MAX_TUNNELS: u8 = 4;
 /// Bytes of fragments that wait, datagrams they belong to, and how long they do.
 const FRAGMENT_BYTES: usize = 4 << 20;
 const FRAGMENT_DATAGRAMS: usize = 4096;
@@ -50,7 +51,7 @@ pub struct PacketCounts {
     pub gre: u64,
     /// The same for ERSPAN.
     pub erspan: u64,
-    /// Frames with a tunnel that was opened.
+    /// Tunnels that were opened.
     pub opened: u64,
 }
 
@@ -68,17 +69,26 @@ pub(crate) struct Segment<'a> {
     pub(crate) at: u64,
 }
 
+/// When a packet was captured, and in how many tunnels it lay.
+#[derive(Clone, Copy)]
+struct Place {
+    at: u64,
+    depth: u8,
+}
+
 /// Reads frames, and counts.
 pub(crate) struct Packets {
     pub(crate) counts: PacketCounts,
     reassembler: Reassembler,
+    decap: Decap,
 }
 
 impl Packets {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(decap: Decap) -> Self {
         Self {
             counts: PacketCounts::default(),
             reassembler: Reassembler::new(FRAGMENT_BYTES, FRAGMENT_DATAGRAMS, FRAGMENT_TIMEOUT),
+            decap,
         }
     }
 
@@ -86,14 +96,27 @@ impl Packets {
     pub(crate) fn read(&mut self, frame: &Frame<'_>, take: impl FnOnce(&Segment<'_>)) {
         self.counts.frames += 1;
         self.counts.wire_bytes += frame.wire_len.max(frame.data.len()) as u64;
-        match link::ip_packet(frame.link_type, frame.data, frame.wire_len) {
-            Ok((packet, wire_len)) => self.ip(packet, wire_len, frame.captured_at_nanos, take),
+        self.link(
+            (frame.link_type, frame.data, frame.wire_len),
+            Place { at: frame.captured_at_nanos, depth: 0 },
+            take,
+        );
+    }
+
+    fn link(
+        &mut self,
+        (kind, data, wire_len): (LinkType, &[u8], usize),
+        place: Place,
+        take: impl FnOnce(&Segment<'_>),
+    ) {
+        match link::ip_packet(kind, data, wire_len) {
+            Ok((packet, wire_len)) => self.ip(packet, wire_len, place, take),
             Err(LinkError::Truncated) => self.counts.headers_cut += 1,
             Err(LinkError::NotIp) => self.counts.not_ip += 1,
         }
     }
 
-    fn ip(&mut self, data: &[u8], wire_len: usize, at: u64, take: impl FnOnce(&Segment<'_>)) {
+    fn ip(&mut self, data: &[u8], wire_len: usize, place: Place, take: impl FnOnce(&Segment<'_>)) {
         let packet = match IpPacket::parse(data, wire_len) {
             Ok(packet) => packet,
             Err(IpError::Truncated) => {
@@ -106,19 +129,25 @@ impl Packets {
             }
         };
         if packet.fragment.is_some() {
-            self.fragment(&packet, data, at, take);
+            self.fragment(&packet, data, place, take);
             return;
         }
         let ip_id = match data {
             [first, _, _, _, high, low, ..] if first >> 4 == 4 => u16::from_be_bytes([*high, *low]),
             _ => 0,
         };
-        self.payload(&packet, ip_id, at, take);
+        self.payload(&packet, ip_id, place, take);
     }
 
-    fn fragment(&mut self, packet: &IpPacket<'_>, data: &[u8], at: u64, take: impl FnOnce(&Segment<'_>)) {
+    fn fragment(
+        &mut self,
+        packet: &IpPacket<'_>,
+        data: &[u8],
+        place: Place,
+        take: impl FnOnce(&Segment<'_>),
+    ) {
         self.counts.fragments += 1;
-        let now = Instant::from_nanos(at);
+        let now = Instant::from_nanos(place.at);
         self.counts.fragments_lost += self.reassembler.expire(now);
         match self.reassembler.push(packet, data, now) {
             FragmentOutcome::Waiting => {}
@@ -126,15 +155,21 @@ impl Packets {
             FragmentOutcome::Complete(whole) => {
                 // What comes out is no fragment: the reassembler parsed it.
                 if let Ok(packet) = IpPacket::parse(&whole, whole.len()) {
-                    self.payload(&packet, 0, at, take);
+                    self.payload(&packet, 0, place, take);
                 }
             }
         }
     }
 
-    fn payload(&mut self, packet: &IpPacket<'_>, ip_id: u16, at: u64, take: impl FnOnce(&Segment<'_>)) {
+    fn payload(&mut self, packet: &IpPacket<'_>, ip_id: u16, place: Place, take: impl FnOnce(&Segment<'_>)) {
         if packet.protocol != PROTOCOL_TCP {
-            self.other(packet);
+            match tunnel::open(packet, self.decap) {
+                Some(inner) if place.depth < MAX_TUNNELS => {
+                    self.counts.opened += 1;
+                    self.link(inner, Place { depth: place.depth + 1, ..place }, take);
+                }
+                _ => self.other(packet),
+            }
             return;
         }
         self.counts.tcp += 1;
@@ -159,28 +194,19 @@ impl Packets {
             tcp_header: &packet.payload[..packet.payload.len() - tcp.payload.len()],
             tcp,
             ip_id,
-            at,
+            at: place.at,
         });
     }
 
+    /// Counts a packet that is not TCP: what tunnel it is, if it is one.
     fn other(&mut self, packet: &IpPacket<'_>) {
-        let counts = &mut self.counts;
-        let counter = match (packet.protocol, packet.payload) {
-            (PROTOCOL_GRE, [_, _, kind, kind2, ..]) => match u16::from_be_bytes([*kind, *kind2]) {
-                // ERSPAN types I and II, and III.
-                0x88be | 0x22eb => &mut counts.erspan,
-                _ => &mut counts.gre,
-            },
-            (PROTOCOL_UDP, [_, _, port, port2, _, _, _, _, flags, rest @ ..]) if rest.len() >= 7 => {
-                match u16::from_be_bytes([*port, *port2]) {
-                    // The number is there (RFC 7348, section 5); 8472 is what Linux used before the port was assigned.
-                    4789 | 8472 if flags & 0x08 != 0 => &mut counts.vxlan,
-                    // Version 0, and Ethernet or IP inside (RFC 8926, section 3.4).
-                    6081 if flags >> 6 == 0 => &mut counts.geneve,
-                    _ => &mut counts.other_protocols,
-                }
-            }
-            _ => &mut counts.other_protocols,
+        let is_of = |kind: &Tunnel| tunnel::open(packet, Decap::NONE.with(*kind)).is_some();
+        let counter = match Tunnel::ALL.into_iter().find(is_of) {
+            Some(Tunnel::Vxlan) => &mut self.counts.vxlan,
+            Some(Tunnel::Geneve) => &mut self.counts.geneve,
+            Some(Tunnel::Gre) => &mut self.counts.gre,
+            Some(Tunnel::Erspan) => &mut self.counts.erspan,
+            None => &mut self.counts.other_protocols,
         };
         *counter += 1;
     }
@@ -200,4 +226,3 @@ pub(crate) fn address_bits(addr: IpAddr) -> u128 {
         IpAddr::V6(addr) => u128::from(addr),
     }
 }
-

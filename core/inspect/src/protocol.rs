@@ -175,7 +175,9 @@ pub(crate) fn is_client_like(head: &Head) -> Option<bool> {
     if of_client(head, &[]).is_some_and(|protocol| protocol != Protocol::Ssh) {
         return Some(true);
     }
-    of_server(head).filter(|&protocol| protocol != Protocol::Ssh && protocol != Protocol::Redis).map(|_| false)
+    of_server(head)
+        .filter(|&protocol| protocol != Protocol::Ssh && protocol != Protocol::Redis)
+        .map(|_| false)
 }
 
 /// What a client's bytes say by themselves.
@@ -192,7 +194,11 @@ fn of_client(client: &Head, server: &[u8]) -> Option<Protocol> {
             if low & 0x85 != 0 && high & 0x02 != 0 && is_login_length(*len, *len2) =>
         {
             // CLIENT_SSL in a packet of 32 bytes: a request to go on in TLS.
-            Some(if *len == 32 && *len2 == 0 && high & 0x08 != 0 { Protocol::MySqlTls } else { Protocol::MySql })
+            Some(if *len == 32 && *len2 == 0 && high & 0x08 != 0 {
+                Protocol::MySqlTls
+            } else {
+                Protocol::MySql
+            })
         }
         // The startup message has its length, and version 3.
         [0, 0, _, _, 0, 3, 0, 0..=9, ..] => Some(Protocol::PostgreSql),
@@ -265,8 +271,18 @@ fn of_both(client: &[u8], server: &[u8], first: First) -> Option<Protocol> {
     if !server.is_empty() || word.len() == client.len() {
         return None;
     }
-    const REDIS: [&[u8]; 10] =
-        [b"PING", b"INFO", b"AUTH", b"HELLO", b"SELECT", b"INCR", b"LPUSH", b"SUBSCRIBE", b"MONITOR", b"PSYNC"];
+    const REDIS: [&[u8]; 10] = [
+        b"PING",
+        b"INFO",
+        b"AUTH",
+        b"HELLO",
+        b"SELECT",
+        b"INCR",
+        b"LPUSH",
+        b"SUBSCRIBE",
+        b"MONITOR",
+        b"PSYNC",
+    ];
     const TEXT: [&[u8]; 7] = [b"get", b"gets", b"set", b"stats", b"version", b"mg", b"ms"];
     if REDIS.iter().any(|command| word.eq_ignore_ascii_case(command)) {
         return Some(Protocol::RedisInline);
@@ -293,7 +309,9 @@ fn of_middle(client: &Head, server: &[u8]) -> Option<Protocol> {
     }
     // A command of MySQL: a packet with the number 0 that fills the segment.
     match c {
-        [a, b, d, 0, 1..=0x1f, ..] if u32::from_le_bytes([*a, *b, *d, 0]).checked_add(4) == Some(client.first_len) => {
+        [a, b, d, 0, 1..=0x1f, ..]
+            if u32::from_le_bytes([*a, *b, *d, 0]).checked_add(4) == Some(client.first_len) =>
+        {
             Some(Protocol::MySql)
         }
         _ => None,
@@ -357,8 +375,11 @@ fn is_http_request(bytes: &[u8]) -> bool {
 fn is_mongodb(bytes: &[u8]) -> bool {
     let word = |at: usize| bytes.get(at..)?.first_chunk::<4>().map(|word| u32::from_le_bytes(*word));
     let operation = word(12);
-    matches!(operation, Some(2004 | 2010 | 2011 | 2012 | 2013)) && word(0).is_some_and(|len| (16..=48_000_000).contains(&len))
-        || (operation == Some(1) && word(0).is_some_and(|len| (36..=48_000_000).contains(&len)) && word(16) == Some(8))
+    matches!(operation, Some(2004 | 2010 | 2011 | 2012 | 2013))
+        && word(0).is_some_and(|len| (16..=48_000_000).contains(&len))
+        || (operation == Some(1)
+            && word(0).is_some_and(|len| (36..=48_000_000).contains(&len))
+            && word(16) == Some(8))
 }
 
 /// The server name in a ClientHello, if `bytes` hold that part of it (RFC 6066, section 3). `None` for names that no host has.

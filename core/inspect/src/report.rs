@@ -7,6 +7,7 @@ use crate::findings::Findings;
 use crate::inspection::{Inspection, Limits};
 use serde::Serialize;
 use tcpcopy_capture_file::{AtEnd, Captures, Input, LinkType, OpenError, Step};
+use tcpcopy_engine::wire::tunnel::Decap;
 
 /// What is known of one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -69,11 +70,11 @@ pub struct Report {
     pub findings: Findings,
 }
 
-/// Reads `captures`, which were opened from `inputs`, to their end.
+/// Reads `captures`, which were opened from `inputs`, to their end, and looks into the tunnels of `decap`.
 ///
 /// A file that can't be read further is given up, and told of in [`Report::unread`]; the others are read.
-pub fn inspect(mut captures: Captures, inputs: &[Input], limits: Limits) -> Report {
-    let mut inspection = Inspection::new(limits);
+pub fn inspect(mut captures: Captures, inputs: &[Input], limits: Limits, decap: Decap) -> Report {
+    let mut inspection = Inspection::new(limits, decap);
     let mut unread: Vec<Unread> = Vec::new();
     loop {
         match captures.next() {
@@ -143,9 +144,9 @@ impl Report {
     ///
     /// # Errors
     /// [`OpenError`] when one of them can't be opened, or is no capture.
-    pub fn of(inputs: &[Input], limits: Limits) -> Result<Self, OpenError> {
+    pub fn of(inputs: &[Input], limits: Limits, decap: Decap) -> Result<Self, OpenError> {
         let captures = Captures::open(inputs, AtEnd::Stop)?;
-        Ok(inspect(captures, inputs, limits))
+        Ok(inspect(captures, inputs, limits, decap))
     }
 }
 

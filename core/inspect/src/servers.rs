@@ -17,8 +17,8 @@ const PORTS: usize = 1 << 16;
 
 /// Ports that servers listen on and clients are never given.
 const WELL_KNOWN: [u16; 24] = [
-    22, 25, 53, 80, 110, 143, 389, 443, 465, 993, 1433, 1521, 3306, 3389, 5432, 5672, 6379, 8000, 8080, 8443, 9092, 9200,
-    11211, 27017,
+    22, 25, 53, 80, 110, 143, 389, 443, 465, 993, 1433, 1521, 3306, 3389, 5432, 5672, 6379, 8000, 8080, 8443,
+    9092, 9200, 11211, 27017,
 ];
 
 /// Numbers about each of the 65536 ports.
@@ -168,7 +168,9 @@ impl Servers {
         let mut findings: Vec<PortFindings> = by_port
             .into_iter()
             .map(|(port, servers)| {
-                port_findings(port, servers, ports.peak[usize::from(port)], seconds, |totals| role(totals, &fronts))
+                port_findings(port, servers, ports.peak[usize::from(port)], seconds, |totals| {
+                    role(totals, &fronts)
+                })
             })
             .collect();
         findings.sort_by_key(|f| std::cmp::Reverse((f.client_bytes, f.connections)));
@@ -200,8 +202,9 @@ impl Servers {
 
 /// A server is an upstream when all its clients are fronts, or loopback addresses of a host that has a front.
 fn role(totals: &Totals, fronts: &[IpAddr]) -> Role {
-    let is_inside =
-        |client: &IpAddr| (client.is_loopback() && !fronts.is_empty()) || fronts.binary_search(client).is_ok();
+    let is_inside = |client: &IpAddr| {
+        (client.is_loopback() && !fronts.is_empty()) || fronts.binary_search(client).is_ok()
+    };
     if !totals.more_clients && totals.clients.iter().all(is_inside) { Role::Upstream } else { Role::Front }
 }
 
@@ -224,7 +227,8 @@ fn port_findings(
         .filter(|count| count.connections > 0)
         .collect();
     protocols.sort_by_key(|count| (std::cmp::Reverse(count.connections), count.protocol));
-    let mut tls_names: Vec<String> = servers.iter().flat_map(|(_, totals)| totals.names.iter().cloned()).collect();
+    let mut tls_names: Vec<String> =
+        servers.iter().flat_map(|(_, totals)| totals.names.iter().cloned()).collect();
     tls_names.sort_unstable();
     tls_names.dedup();
     let more_tls_names = tls_names.len() > MAX_NAMES || servers.iter().any(|(_, totals)| totals.more_names);

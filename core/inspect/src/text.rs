@@ -126,7 +126,11 @@ fn write_connections(out: &mut String, c: &ConnectionCounts) -> std::fmt::Result
     row_if(out, 1, "clients on loopback", c.loopback, "")
 }
 
-fn write_directions(out: &mut String, client: &DirectionCounts, server: &DirectionCounts) -> std::fmt::Result {
+fn write_directions(
+    out: &mut String,
+    client: &DirectionCounts,
+    server: &DirectionCounts,
+) -> std::fmt::Result {
     writeln!(out, "{:<28} {:>14} {:>14}", "segments", "of clients", "of servers")?;
     let rows: [(&str, u64, u64, Needed); 10] = [
         ("packets", client.packets, server.packets, Needed::Always),
@@ -166,10 +170,10 @@ fn write_ports(out: &mut String, findings: &Findings) -> std::fmt::Result {
     for port in findings.ports.iter().take(MAX_PORTS) {
         writeln!(
             out,
-            "  {:<6} {:>11} {:>9.1} {:>7} {:>11} {:>9} {:>9}  {}",
+            "  {:<6} {:>11} {:>9} {:>7} {:>11} {:>9} {:>9}  {}",
             port.port,
             number(port.connections),
-            port.connections_per_second,
+            rate(port.connections_per_second),
             number(u64::from(port.peak)),
             number(port.requests),
             bytes(port.client_bytes),
@@ -177,8 +181,12 @@ fn write_ports(out: &mut String, findings: &Findings) -> std::fmt::Result {
             protocols(port)
         )?;
         if port.servers.len() > 1 {
-            let shown: Vec<String> =
-                port.servers.iter().take(4).map(|s| format!("{} ({})", s.address, number(s.connections))).collect();
+            let shown: Vec<String> = port
+                .servers
+                .iter()
+                .take(4)
+                .map(|s| format!("{} ({})", s.address, number(s.connections)))
+                .collect();
             let more = port.servers.len().saturating_sub(4) + port.more_servers;
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             writeln!(out, "         served by {}{more}", shown.join(", "))?;
@@ -242,6 +250,10 @@ pub(crate) fn number(n: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+fn rate(per_second: f64) -> String {
+    if per_second > 0.0 && per_second < 0.1 { "<0.1".to_owned() } else { format!("{per_second:.1}") }
 }
 
 /// Bytes with a unit, in steps of 1024, as the program's other reports have them.
