@@ -48,7 +48,14 @@ impl Capture {
         self.inspection.frame(&frame);
     }
 
-    fn packet(&mut self, from: Endpoint, to: Endpoint, flags: TcpFlags, (seq, ack): (u32, u32), payload: &[u8]) -> Vec<u8> {
+    fn packet(
+        &mut self,
+        from: Endpoint,
+        to: Endpoint,
+        flags: TcpFlags,
+        (seq, ack): (u32, u32),
+        payload: &[u8],
+    ) -> Vec<u8> {
         self.id += 1;
         let mut data = Vec::new();
         let segment = OutgoingSegment {
@@ -72,7 +79,8 @@ impl Capture {
     }
 
     fn open(&mut self, client: &str, server: &str) -> Talk {
-        let talk = Talk { client: at(client), server: at(server), client_seq: 1000, server_seq: u32::MAX - 50 };
+        let talk =
+            Talk { client: at(client), server: at(server), client_seq: 1000, server_seq: u32::MAX - 50 };
         self.send(talk.client, talk.server, SYN, (999, 0), b"");
         self.send(talk.server, talk.client, SYN | ACK, (talk.server_seq - 1, 1000), b"");
         self.send(talk.client, talk.server, ACK, (1000, talk.server_seq), b"");
@@ -123,7 +131,10 @@ fn a_whole_connection_has_nothing_to_be_said_about() {
     assert_eq!((findings.client.gap_bytes, findings.server.gap_bytes, findings.client.repeated), (0, 0, 0));
     assert_eq!(findings.warnings, []);
     let [port] = findings.ports.as_slice() else { panic!("{:?}", findings.ports) };
-    assert_eq!((port.port, port.requests, port.peak, port.main_protocol()), (80, 1, 1, Some(Protocol::Http1)));
+    assert_eq!(
+        (port.port, port.requests, port.peak, port.main_protocol()),
+        (80, 1, 1, Some(Protocol::Http1))
+    );
     assert_eq!(
         findings.commands[0].command,
         "tcpcopy --offline web.pcap -x 80-TARGET:80 -s ASSISTANT --module http"
@@ -224,7 +235,8 @@ fn what_the_capture_cut_is_told_of_each_side() {
     let request = [b"POST / HTTP/1.1\r\n\r\n".as_slice(), &[b'x'; 500]].concat();
     let data = capture.packet(talk.client, talk.server, ACK, (1000, talk.server_seq), &request);
     capture.frame(&data[..96], data.len());
-    let data = capture.packet(talk.server, talk.client, ACK, (talk.server_seq, 1519), b"HTTP/1.1 200 OK\r\n\r\n");
+    let data =
+        capture.packet(talk.server, talk.client, ACK, (talk.server_seq, 1519), b"HTTP/1.1 200 OK\r\n\r\n");
     capture.frame(&data[..50], data.len());
     // Not even the header.
     capture.frame(&data[..30], data.len());
@@ -418,7 +430,13 @@ fn merged_segments_and_odd_packets_are_counted() {
 fn fragments_are_put_together() {
     let mut capture = Capture::new();
     let talk = capture.open("203.0.113.7:4000", "10.0.0.1:80");
-    let data = capture.packet(talk.client, talk.server, ACK, (1000, talk.server_seq), b"GET / HTTP/1.1\r\n\r\n123456");
+    let data = capture.packet(
+        talk.client,
+        talk.server,
+        ACK,
+        (1000, talk.server_seq),
+        b"GET / HTTP/1.1\r\n\r\n123456",
+    );
     let (header, payload) = data.split_at(20);
     for (start, end, offset_and_more) in [(0, 24, 0x2000u16), (24, 44, 3)] {
         let mut fragment = header.to_vec();
@@ -428,7 +446,10 @@ fn fragments_are_put_together() {
         capture.frame(&fragment, fragment.len());
     }
     let findings = capture.findings();
-    assert_eq!((findings.packets.fragments, findings.packets.fragments_lost, findings.client.bytes), (2, 0, 24));
+    assert_eq!(
+        (findings.packets.fragments, findings.packets.fragments_lost, findings.client.bytes),
+        (2, 0, 24)
+    );
 }
 
 #[test]
@@ -450,14 +471,18 @@ fn memory_is_bounded_and_reached_bounds_are_told() {
     assert_eq!((c.total, c.complete, c.unended), (2000, 1000, 1000));
     assert!(c.forgotten >= 900 - 25, "{}", c.forgotten);
     assert_eq!(findings.other_servers_connections, 1000 - 9 * 20);
-    assert_eq!(findings.ports.iter().map(|port| port.connections).sum::<u64>(), 2000 - findings.other_servers_connections);
+    assert_eq!(
+        findings.ports.iter().map(|port| port.connections).sum::<u64>(),
+        2000 - findings.other_servers_connections
+    );
     assert!(has(&findings, WarningKind::Limit));
 }
 
 #[test]
 fn concurrency_is_that_of_the_port() {
     let mut capture = Capture::new();
-    let open: Vec<Talk> = (0..7).map(|n| capture.open(&format!("203.0.113.7:{}", 4000 + n), "10.0.0.1:80")).collect();
+    let open: Vec<Talk> =
+        (0..7).map(|n| capture.open(&format!("203.0.113.7:{}", 4000 + n), "10.0.0.1:80")).collect();
     for talk in &open {
         capture.close(talk);
     }
