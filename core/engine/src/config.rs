@@ -15,6 +15,16 @@ pub enum Pace {
     Fixed(Duration),
 }
 
+/// Whether packets are captured as they happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum CaptureClock {
+    /// They are: time between packets is time that passes.
+    #[default]
+    Live,
+    /// They come from a file, at any speed: how long a client said nothing is told by the times of capture alone.
+    Recorded,
+}
+
 /// What to do with connections whose handshake was not captured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum MidStreamPolicy {
@@ -44,6 +54,8 @@ pub struct EngineConfig {
     pub mid_stream: MidStreamPolicy,
     /// Tunnels that captured packets are taken out of (`--decap`).
     pub decap: Decap,
+    /// What the times of captured packets mean.
+    pub capture_clock: CaptureClock,
     /// How long a target may make no progress (`-t`).
     pub session_timeout: Duration,
     /// How long a client may send nothing (`-k`).
@@ -73,6 +85,7 @@ impl EngineConfig {
             pace: Pace::Measured,
             mid_stream: MidStreamPolicy::Join,
             decap: Decap::NONE,
+            capture_clock: CaptureClock::Live,
             session_timeout: Duration::from_secs(600),
             keepalive_timeout: Duration::from_secs(7200),
             memory_limit: 1024 << 20,
