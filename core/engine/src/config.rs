@@ -52,10 +52,10 @@ pub struct EngineConfig {
     pub pace: Pace,
     /// Connections first seen in the middle.
     pub mid_stream: MidStreamPolicy,
-    /// Tunnels that captured packets are taken out of (`--decap`).
-    pub decap: Decap,
     /// What the times of captured packets mean.
     pub capture_clock: CaptureClock,
+    /// Tunnels that captured packets are taken out of (`--decap`).
+    pub decap: Decap,
     /// How long a target may make no progress (`-t`).
     pub session_timeout: Duration,
     /// How long a client may send nothing (`-k`).
@@ -84,8 +84,8 @@ impl EngineConfig {
             mss: 1460,
             pace: Pace::Measured,
             mid_stream: MidStreamPolicy::Join,
-            decap: Decap::NONE,
             capture_clock: CaptureClock::Live,
+            decap: Decap::NONE,
             session_timeout: Duration::from_secs(600),
             keepalive_timeout: Duration::from_secs(7200),
             memory_limit: 1024 << 20,

@@ -179,6 +179,13 @@ pub struct LowArgs {
     )]
     pub snaplen: u32,
 
+    /// Open tunnels: vxlan, geneve, gre, erspan, several separated by commas
+    ///
+    /// For mirror ports that send copies of packets in tunnels, and for captures of such. The clients' packets inside are
+    /// replayed; those outside as well, if -x names their ports.
+    #[arg(long = "decap", value_name = "TUNNEL,…", help_heading = "Capture")]
+    pub decap: Vec<String>,
+
     /// Capture through libpcap instead of the memory-mapped ring
     #[arg(long = "pcap-capture", help_heading = "Capture")]
     pub pcap_capture: bool,
