@@ -31,14 +31,15 @@ Examples:
   Redis, request by request, through the plugin of that name:
       tcpcopy -x 6379-10.0.0.2:6379 -s 10.0.0.3 --module redis
 
-Commands about plugins (each has a --help of its own):
+Commands (each has a --help of its own):
+  tcpcopy inspect FILE…                              tell what is in captures, before a replay
   tcpcopy plugins                                    list those that are found by name
   tcpcopy plugin check MODULE --pcap FILE            run one over a capture file, and show what it would send
   tcpcopy plugin new NAME                            write the beginnings of a new one
   tcpcopy plugin componentize IN -o OUT              make a component of a core WebAssembly module";
 
 const SHORT_AFTER: &str = "\
-Each option is explained at length by --help. Commands: tcpcopy plugins, tcpcopy plugin check|new|componentize.";
+Each option is explained at length by --help. Commands: tcpcopy inspect, tcpcopy plugins, tcpcopy plugin check|new|componentize.";
 
 const ABOUT: &str = "Replays live TCP traffic of real clients towards a target server";
 
