@@ -66,3 +66,13 @@ fn every_capture_is_as_the_manifest_says() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(seen > 70 && exceptions.is_empty(), "{seen} captures; exceptions of none: {exceptions:?}");
 }
+
+#[test]
+fn the_text_of_small_captures() {
+    let Some(folder) = corpus() else { return };
+    for name in ["local_http_pcapng_2if.pcapng", "mysql_2sess_plain_tls.pcapng", "vlan_same_5tuple.pcap"] {
+        let text = report(&folder.join(name)).text();
+        let text = text.replace(&*folder.to_string_lossy(), "CORPUS");
+        insta::assert_snapshot!(name, text);
+    }
+}
