@@ -143,7 +143,7 @@ pub struct PortFindings {
     pub requests: u64,
     /// Most connections open at a time.
     pub peak: u32,
-    /// Connections a second, over the time that the capture spans; 0 when it spans none.
+    /// Connections a second, over the time that the capture spans, or one second if that is less.
     pub connections_per_second: f64,
     /// Protocols, most connections first.
     pub protocols: Vec<ProtocolCount>,

@@ -245,7 +245,7 @@ fn port_findings(
         server_bytes: sum(|t| t.server_bytes),
         requests: sum(|t| t.requests),
         peak,
-        connections_per_second: if seconds > 0.0 { connections as f64 / seconds } else { 0.0 },
+        connections_per_second: connections as f64 / seconds.max(1.0),
         protocols,
         tls_names,
         more_tls_names,

@@ -7,6 +7,7 @@ mod check;
 mod offline;
 mod plugins;
 
+pub(crate) use check::{decap, with_tunnels};
 pub use offline::{Amount, Moment, Offline, Tempo, Unit, Window};
 
 pub use plugins::{Carrying, ModuleFacts, Plugins, WantedModule, check_together, ports_served};

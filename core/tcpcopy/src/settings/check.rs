@@ -264,7 +264,7 @@ pub(super) fn capture(
 }
 
 /// `expression`, or a tunnel that is opened.
-pub(super) fn with_tunnels(expression: String, decap: Decap) -> String {
+pub(crate) fn with_tunnels(expression: String, decap: Decap) -> String {
     match tunnel::filter(decap) {
         Some(tunnels) => format!("{expression} or {tunnels}"),
         None => expression,
