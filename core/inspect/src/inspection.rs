@@ -169,11 +169,9 @@ impl State {
         }
         let (was_silent, port) = (connection.protocol == Protocol::Silent, connection.server.port);
         let Change { ended, swapped } = connection.take(segment);
-        if swapped {
-            if !connection.ended || ended {
-                self.ports.close(port);
-                self.ports.open(connection.server.port);
-            }
+        if swapped && (!connection.ended || ended) {
+            self.ports.close(port);
+            self.ports.open(connection.server.port);
         }
         if ended {
             self.ports.close(connection.server.port);

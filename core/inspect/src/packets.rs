@@ -212,11 +212,11 @@ impl Packets {
     }
 }
 
-/// Whether a segment may have these flags: a SYN that ends or resets what it begins is a scanner's.
+/// Whether a segment may have these flags: a SYN that ends or resets what it begins is a scanner's, and so is one with none of the
+/// bits that every segment of a connection has.
 fn is_sensible(flags: TcpFlags) -> bool {
-    !flags.is_empty()
-        && !(flags.contains(TcpFlags::SYN) && flags.intersects(TcpFlags::FIN | TcpFlags::RST))
-        && flags.intersects(TcpFlags::SYN | TcpFlags::ACK | TcpFlags::RST)
+    let begins_and_ends = flags.contains(TcpFlags::SYN) && flags.intersects(TcpFlags::FIN | TcpFlags::RST);
+    !begins_and_ends && flags.intersects(TcpFlags::SYN | TcpFlags::ACK | TcpFlags::RST)
 }
 
 /// An address as one number, IPv4 mapped into IPv6 (RFC 4291, section 2.5.5.2).

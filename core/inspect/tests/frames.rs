@@ -503,3 +503,38 @@ fn a_capture_without_anything_says_so() {
     assert_eq!(warning.found, "there is no frame in this capture");
     assert!(findings.commands.is_empty());
 }
+
+/// Every packet of a good connection with each of its bytes changed, and cut everywhere: nothing is to be learnt but that nothing
+/// panics and the sums hold.
+#[test]
+fn hostile_bytes_are_only_counted() {
+    let mut good = Capture::new();
+    let (client, server) = (at("203.0.113.7:4000"), at("10.0.0.1:443"));
+    let packets = [
+        good.packet(client, server, SYN, (999, 0), b""),
+        good.packet(server, client, SYN | ACK, (4999, 1000), b""),
+        good.packet(client, server, ACK, (1000, 5000), &hello("shop.example")),
+        good.packet(server, client, ACK, (5000, 1074), &[22, 3, 3, 0, 70, 2, 0]),
+        good.packet(client, server, FIN | ACK, (1074, 5007), b""),
+        good.packet(server, client, RST, (5007, 0), b""),
+    ];
+    let mut capture = Capture::with(Limits { connections: 64, servers: 16 }, Decap::ALL);
+    let mut frames = 0;
+    for packet in &packets {
+        for at in 0..packet.len() {
+            for value in [0, 1, 6, 17, 47, 0x45, 0x60, 0x7f, 0x80, 0xff] {
+                let mut hostile = packet.clone();
+                hostile[at] = value;
+                capture.frame(&hostile, hostile.len());
+                capture.frame(&hostile[..at], hostile.len());
+                frames += 2;
+            }
+        }
+    }
+    let findings = capture.findings();
+    let (p, c) = (findings.packets, findings.connections);
+    assert_eq!(p.frames, frames);
+    assert!(p.malformed > 0 && p.headers_cut > 0 && p.not_ip > 0 && p.other_protocols > 0);
+    assert_eq!(c.complete + c.unended + c.mid_stream + c.refused + c.unanswered, c.total);
+    assert!(findings.ports.len() <= 16);
+}
