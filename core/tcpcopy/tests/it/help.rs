@@ -25,7 +25,9 @@ fn the_examples_are_good_command_lines() {
     let help = LowArgs::long_help();
     let examples: Vec<&str> = help.lines().filter_map(|line| line.strip_prefix("      tcpcopy ")).collect();
     assert!(examples.len() >= 5);
-    for example in examples {
+    // Commands have arguments of their own.
+    let is_replay = |line: &&str| !tcpcopy::commands::is_command(line.split(' ').next().map(AsRef::as_ref));
+    for example in examples.into_iter().filter(is_replay) {
         super::support::settings(&example.replace('\'', ""));
     }
 }
