@@ -2,6 +2,7 @@
 //!
 //! `cargo run -p tcpcopy-fuzz-bodies --example make-corpus` writes them to `fuzz/corpus`.
 
+use crate::capture_seeds::capture_file;
 use crate::fragments as fragment;
 use crate::mysql_seeds::mysql;
 use crate::redis::{JOINED, OPTIONS};
@@ -35,6 +36,7 @@ pub(crate) fn seed(name: impl Into<String>, bytes: Vec<u8>) -> Seed {
 /// The seeds of a target; none for a name that is no target's.
 pub fn seeds_of(target: &str) -> Vec<Seed> {
     match target {
+        "capture_file" => capture_file(),
         "wire" => wire(),
         "options" => options(),
         "fragments" => fragments(),
