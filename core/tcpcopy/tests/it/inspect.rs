@@ -13,9 +13,10 @@ fn capture() -> Vec<u8> {
     let client = Endpoint::new([203, 0, 113, 7].into(), 4000);
     let online = Endpoint::new([10, 0, 0, 1].into(), 80);
     let (syn, ack, fin) = (TcpFlags::SYN, TcpFlags::ACK, TcpFlags::FIN);
-    let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".as_slice();
-    let response = b"HTTP/1.1 204 No Content\r\n\r\n".as_slice();
-    let packets: [(Endpoint, Endpoint, TcpFlags, u32, u32, &[u8]); 7] = [
+    let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let response = b"HTTP/1.1 204 No Content\r\n\r\n";
+    type Packet = (Endpoint, Endpoint, TcpFlags, u32, u32, &'static [u8]);
+    let packets: [Packet; 7] = [
         (client, online, syn, 99, 0, b""),
         (online, client, syn | ack, 499, 100, b""),
         (client, online, ack, 100, 500, b""),
