@@ -61,7 +61,7 @@ returns them to tcpcopy.";
     long_about = LONG_ABOUT,
     after_help = SHORT_AFTER,
     after_long_help = EXAMPLES,
-    override_usage = "tcpcopy -x TRANSFER,… -s SERVER,… [OPTIONS]",
+    override_usage = "tcpcopy -x TRANSFER,… -s SERVER,… [OPTIONS]\n       tcpcopy --offline FILE… -x TRANSFER,… -s SERVER,… [OPTIONS]",
     disable_help_flag = true,
     disable_version_flag = true,
     args_override_self = true,

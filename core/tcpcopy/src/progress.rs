@@ -5,8 +5,30 @@
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::fmt::Write;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+/// The bar on the terminal, for what is written beside it.
+static SHOWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
+
+/// Standard error for messages: they stand above the bar, if there is one.
+#[derive(Clone, Copy, Debug)]
+pub struct Messages;
+
+impl io::Write for Messages {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let write = || io::stderr().write(bytes);
+        match &*SHOWN.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
 
 /// What standard error is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +101,11 @@ impl Progress {
     /// Draws to standard error, if that is a terminal.
     pub fn start(on: On) -> Self {
         match on {
-            On::Terminal => Self::draw_to(ProgressDrawTarget::stderr()),
+            On::Terminal => {
+                let progress = Self::draw_to(ProgressDrawTarget::stderr());
+                SHOWN.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&progress.bar);
+                progress
+            }
             On::Plain => Self { bar: None, has_length: false },
         }
     }
@@ -140,6 +166,7 @@ impl Progress {
 
     fn clear(&mut self) {
         if let Some(bar) = self.bar.take() {
+            SHOWN.lock().unwrap_or_else(PoisonError::into_inner).take();
             bar.finish_and_clear();
         }
     }

@@ -15,7 +15,7 @@ fn long_help() {
 #[test]
 fn every_letter_of_tcpcopy_is_there() {
     let help = LowArgs::short_help();
-    for letter in "xHciFBSonfmMDRUCstklPrpOgWLhvd".chars() {
+    for letter in "xHciFBSonfmMDRUCstklPrpOgWLhvdaIT".chars() {
         assert!(help.contains(&format!("  -{letter}, --")), "-{letter} is missing");
     }
 }
