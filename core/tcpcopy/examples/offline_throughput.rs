@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant as Clock;
 use tcpcopy::offline::{Boundary, Feed};
 use tcpcopy::settings::{Offline, Tempo, Window};
@@ -28,6 +28,8 @@ use tcpcopy_engine::{Engine, EngineConfig};
 use tcpcopy_net::clock;
 
 const ANSWER: &[u8; 8] = b"answered";
+/// Frames, and packets, handled at a time.
+const BATCH: usize = 512;
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
@@ -36,9 +38,9 @@ fn main() -> Result<()> {
     let bytes = std::fs::metadata(&file)?.len();
     let (frames, seconds) = read(&file)?;
     line("reading", frames, seconds, bytes);
-    let (frames, seconds) = sessions(&file, port, Sink::Null)?;
+    let (frames, seconds) = unanswered(&file, port)?;
     line("sessions, null sink", frames, seconds, bytes);
-    let (frames, seconds) = sessions(&file, port, Sink::Target)?;
+    let (frames, seconds) = answered(&file, port)?;
     line("sessions, played target", frames, seconds, bytes);
     Ok(())
 }
@@ -48,7 +50,7 @@ fn line(what: &str, frames: u64, seconds: f64, bytes: u64) {
     println!("{what:<24} {packets:>7.2} Mpackets/s {megabytes:>8.0} MB/s");
 }
 
-fn read(file: &std::path::Path) -> Result<(u64, f64)> {
+fn read(file: &Path) -> Result<(u64, f64)> {
     let start = Clock::now();
     let mut captures = Captures::open(&[Input::File(file.to_owned())], AtEnd::Stop)?;
     let (mut frames, mut sum) = (0, 0_u64);
@@ -60,13 +62,7 @@ fn read(file: &std::path::Path) -> Result<(u64, f64)> {
     Ok((frames, start.elapsed().as_secs_f64()))
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Sink {
-    Null,
-    Target,
-}
-
-fn sessions(file: &std::path::Path, port: u16, sink: Sink) -> Result<(u64, f64)> {
+fn engine(port: u16) -> Engine {
     let target = Endpoint::new(Ipv4Addr::new(198, 51, 100, 1).into(), port);
     let mapping = MappingOptions {
         transfers: vec![Transfer { online: None, online_port: port, target }],
@@ -78,29 +74,52 @@ fn sessions(file: &std::path::Path, port: u16, sink: Sink) -> Result<(u64, f64)>
         ..EngineConfig::new(mapping)
     };
     let factory = TransparentFactory { policy: WaitPolicy::LikeClient };
-    let mut engine = Engine::new(config, Box::new(factory), clock::monotonic());
+    Engine::new(config, Box::new(factory), clock::monotonic())
+}
+
+/// Sessions whose packets nobody answers: what the assembler and the built-in protocol cost.
+fn unanswered(file: &Path, port: u16) -> Result<(u64, f64)> {
+    let mut engine = engine(port);
+    let mut batch = PacketBatch::new();
+    let start = Clock::now();
+    let mut captures = Captures::open(&[Input::File(file.to_owned())], AtEnd::Stop)?;
+    let mut frames = 0;
+    let mut now = clock::monotonic();
+    while let Step::Frame(frame) = captures.next()? {
+        let at = frame.captured_at_nanos;
+        engine.handle_frame(frame.link_type, frame.data, frame.wire_len, at, now);
+        frames += 1;
+        if frames % BATCH as u64 == 0 {
+            now = clock::monotonic();
+            batch.clear();
+            let _ = engine.poll_transmit(&mut batch, BATCH, now);
+        }
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    ensure!(engine.counters().connections_seen > 0, "no connection in the capture is to port {port}");
+    Ok((frames, seconds))
+}
+
+/// Sessions as `--asap` plays them, towards a target that is played here.
+fn answered(file: &Path, port: u16) -> Result<(u64, f64)> {
+    let mut engine = engine(port);
     let offline = Offline {
         inputs: vec![Input::File(file.to_owned())],
         at_end: AtEnd::Stop,
-        // Nothing is held back for a sink that never answers.
-        tempo: match sink {
-            Sink::Null => Tempo::Captured { speed: 1e9, idle_cap: None },
-            Sink::Target => Tempo::Unpaced,
-        },
+        tempo: Tempo::Unpaced,
         passes: NonZeroU32::MIN,
         window: Window::default(),
         limit: None,
         allow_loss: None,
     };
-    let memory = if sink == Sink::Null { u64::MAX } else { 1 << 30 };
     let start = Clock::now();
-    let mut feed = Feed::start(&offline, None, memory)?;
+    let mut feed = Feed::start(&offline, None, 1 << 30)?;
     let mut played = Target::default();
     let mut batch = PacketBatch::new();
     let mut routes = Vec::new();
-    loop {
+    while !feed.has_ended() || engine.counters().sessions_live > 0 {
         let now = clock::monotonic();
-        let fed = feed.feed(&mut engine, 512, now);
+        let fed = feed.feed(&mut engine, BATCH, now);
         if fed.boundary == Some(Boundary::End) {
             engine.end_capture(now);
         }
@@ -110,29 +129,20 @@ fn sessions(file: &std::path::Path, port: u16, sink: Sink) -> Result<(u64, f64)>
         engine.take_route_changes(&mut routes);
         routes.clear();
         batch.clear();
-        let _ = engine.poll_transmit(&mut batch, 512, now);
+        let _ = engine.poll_transmit(&mut batch, BATCH, now);
         feed.note_sent(&mut engine, now);
-        if sink == Sink::Target {
-            played.answer(&batch, |reply| engine.handle_reply(reply, reply.len(), now));
-        }
-        let is_done = match sink {
-            Sink::Null => feed.has_ended(),
-            Sink::Target => feed.has_ended() && engine.counters().sessions_live == 0,
-        };
-        if is_done {
-            break;
-        }
+        played.answer(&batch, |reply| engine.handle_reply(reply, reply.len(), now));
         if fed.frames == 0 && batch.is_empty() {
             std::thread::yield_now();
         }
     }
     let seconds = start.elapsed().as_secs_f64();
     let counters = engine.counters();
-    ensure!(counters.connections_seen > 0, "no connection in the capture is to port {port}");
-    if sink == Sink::Target {
-        let (acknowledged, captured) = (counters.requests_acknowledged, counters.requests_captured);
-        ensure!(acknowledged == captured, "{acknowledged} of {captured} requests were acknowledged");
-    }
+    let (acknowledged, captured) = (counters.requests_acknowledged, counters.requests_captured);
+    ensure!(
+        captured > 0 && acknowledged == captured,
+        "{acknowledged} of {captured} requests were acknowledged"
+    );
     Ok((feed.status().frames, seconds))
 }
 
