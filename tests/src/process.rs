@@ -4,6 +4,7 @@ use crate::tools;
 use crate::wait::wait_for;
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
+use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 use std::fs::{self, File};
 use std::io::{PipeReader, PipeWriter};
@@ -176,19 +177,17 @@ impl Drop for Process {
 }
 
 fn usage_of(id: u32) -> Result<Usage> {
-    // Linux reports process times to user space in hundredths of a second on every architecture (USER_HZ).
-    const TICK: Duration = Duration::from_millis(10);
-    let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
-    let after_name = stat.rsplit_once(')').context("no name in stat")?.1;
-    let field = |n: usize| after_name.split_whitespace().nth(n).and_then(|text| text.parse::<u32>().ok());
-    let ticks = field(11).zip(field(12)).map(|(user, system)| user + system).context("no times in stat")?;
+    // The times in /proc are sampled at the timer's ticks on most systems, which a program that naps for microseconds falls
+    // between; the process's own clock counts each nanosecond.
+    let clock = clock_getcpuclockid(Pid::from_raw(i32::try_from(id)?))?;
+    let cpu = Duration::from(clock_gettime(clock)?);
     let status = fs::read_to_string(format!("/proc/{id}/status"))?;
     let peak_kib: u64 = status
         .lines()
         .find_map(|line| line.strip_prefix("VmHWM:"))
         .and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok())
         .context("no VmHWM in status")?;
-    Ok(Usage { cpu: TICK * ticks, peak_memory: peak_kib * 1024 })
+    Ok(Usage { cpu, peak_memory: peak_kib * 1024 })
 }
 
 #[cfg(test)]

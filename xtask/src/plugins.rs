@@ -151,6 +151,9 @@ fn packages(metadata: &serde_json::Value, folder: &Path, purpose: Use) -> Result
     Ok(found)
 }
 
+/// Magic, version and layer of a component (the component model's binary format).
+const COMPONENT_HEADER: &[u8] = b"\0asm\x0d\0\x01\0";
+
 /// Makes the component that a module describes itself to be.
 fn componentize(module: &[u8]) -> Result<Vec<u8>> {
     let mut encoder = ComponentEncoder::default();
@@ -160,6 +163,8 @@ fn componentize(module: &[u8]) -> Result<Vec<u8>> {
 
 /// Refuses what tcpcopy would refuse.
 fn check_imports(component: &[u8]) -> Result<()> {
+    // A core module may describe a component in its custom sections, and decodes as well.
+    ensure!(component.starts_with(COMPONENT_HEADER), "it is no component");
     let DecodedWasm::Component(resolve, world) = wit_component::decode(component)? else {
         bail!("it is no component")
     };

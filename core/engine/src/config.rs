@@ -14,6 +14,16 @@ pub enum Pace {
     Fixed(Duration),
 }
 
+/// Whether packets are captured as they happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum CaptureClock {
+    /// They are: time between packets is time that passes.
+    #[default]
+    Live,
+    /// They come from a file, at any speed: how long a client said nothing is told by the times of capture alone.
+    Recorded,
+}
+
 /// What to do with connections whose handshake was not captured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum MidStreamPolicy {
@@ -41,6 +51,8 @@ pub struct EngineConfig {
     pub pace: Pace,
     /// Connections first seen in the middle.
     pub mid_stream: MidStreamPolicy,
+    /// What the times of captured packets mean.
+    pub capture_clock: CaptureClock,
     /// How long a target may make no progress (`-t`).
     pub session_timeout: Duration,
     /// How long a client may send nothing (`-k`).
@@ -69,6 +81,7 @@ impl EngineConfig {
             mss: 1460,
             pace: Pace::Measured,
             mid_stream: MidStreamPolicy::Join,
+            capture_clock: CaptureClock::Live,
             session_timeout: Duration::from_secs(600),
             keepalive_timeout: Duration::from_secs(7200),
             memory_limit: 1024 << 20,

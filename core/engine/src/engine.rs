@@ -34,6 +34,13 @@ const SHED_SHARE: u64 = 10;
 /// Calls of a plugin in one turn, each with what came of the one before.
 const MAX_ROUNDS: usize = 32;
 
+/// Whether connections that are not known are replayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Admission {
+    Open,
+    Closed,
+}
+
 /// The replayer of one worker.
 pub struct Engine {
     shared: Shared,
@@ -46,6 +53,7 @@ pub struct Engine {
     dirty: Vec<u32>,
     captured_fragments: Reassembler,
     reply_fragments: Reassembler,
+    admission: Admission,
     started_at: Instant,
     next_serial: u64,
     /// Memory kept between calls of plugins: places to call, what is needed to part answers, what came back.
@@ -69,6 +77,7 @@ impl Engine {
             dirty: Vec::new(),
             captured_fragments: reassembler(),
             reply_fragments: reassembler(),
+            admission: Admission::Open,
             started_at: now,
             next_serial: 0,
             places: Vec::new(),
@@ -148,6 +157,7 @@ impl Engine {
         let client = Endpoint::new(packet.source, segment.source_port);
         let online = Endpoint::new(packet.destination, segment.destination_port);
         self.shared.hub.note_capture(captured_at_nanos, now);
+        self.shared.captured_until = self.shared.captured_until.max(captured_at_nanos);
         let captured = Captured {
             segment: &segment,
             hop_limit: packet.hop_limit,
@@ -221,6 +231,10 @@ impl Engine {
     fn on_unknown(&mut self, captured: &Captured<'_>, first: CaptureKey, is_syn: bool, now: Instant) {
         let CaptureKey { client, online, .. } = first;
         let segment = captured.segment;
+        if self.admission == Admission::Closed {
+            self.shared.counters.packets_ignored += 1;
+            return;
+        }
         let counters = &mut self.shared.counters;
         if client.addr.is_loopback() && !self.shared.mapper.may_play_loopback() {
             // No target can answer to such an address; even its packets would upset the way there.
@@ -378,6 +392,47 @@ impl Engine {
             return Some(Instant::ZERO);
         }
         self.wheel.next_deadline()
+    }
+
+    /// Nothing more will be captured. Bytes that are missing are given up; clients that did not close do so once they have their
+    /// answers.
+    pub fn end_capture(&mut self, now: Instant) {
+        self.shared.captured_until = u64::MAX;
+        let is_open = |session: &Session| !session.detached && !session.is_ended();
+        let numbers: Vec<u32> =
+            self.sessions.iter().filter(|(_, s)| is_open(s)).map(|(number, _)| number as u32).collect();
+        for number in numbers {
+            if let Some(session) = self.sessions.get(number as usize) {
+                self.by_capture.remove(&session.key);
+            }
+            self.with_session(number, now, |session, shared| session.end_capture(shared, now));
+        }
+        self.strangers = Strangers::default();
+        self.captured_fragments = Reassembler::new(FRAGMENT_BYTES, FRAGMENT_DATAGRAMS, FRAGMENT_TIMEOUT);
+    }
+
+    /// The recorded capture ends and begins anew, for the time of number `pass`: the same clients come again, from other ports.
+    pub fn begin_pass(&mut self, pass: u32, now: Instant) {
+        self.end_capture(now);
+        self.shared.captured_until = 0;
+        self.admission = Admission::Open;
+        self.shared.mapper.set_pass(pass);
+    }
+
+    /// Leaves out connections that are not known by now, until the next pass.
+    pub const fn admit_no_more(&mut self) {
+        self.admission = Admission::Closed;
+    }
+
+    /// Sessions alive whose clients have ended: what remains of them is the target's business.
+    pub const fn finishing_sessions(&self) -> u64 {
+        self.shared.finishing
+    }
+
+    /// Takes the times of capture, in nanoseconds of the Unix epoch, of requests sent for the first time since the last call. Kept
+    /// for recorded captures alone.
+    pub fn take_sent_requests(&mut self, into: &mut Vec<u64>) {
+        into.append(&mut self.shared.sent_requests);
     }
 
     /// Ends all sessions: connections to the target are reset, so that it keeps none of them open for nobody.
@@ -538,6 +593,11 @@ impl Engine {
         counters.memory_bytes = counters.memory_bytes - session.accounted as u64 + memory as u64;
         counters.memory_bytes_peak = counters.memory_bytes_peak.max(counters.memory_bytes);
         session.accounted = memory;
+        let is_finishing = session.is_finishing();
+        if is_finishing != std::mem::replace(&mut session.counted_finishing, is_finishing) {
+            let finishing = &mut shared.finishing;
+            *finishing = if is_finishing { *finishing + 1 } else { *finishing - 1 };
+        }
     }
 
     /// Sheds the newest sessions when the memory limit is reached.

@@ -39,6 +39,12 @@ pub(crate) struct Shared {
     /// Which session has which flow, with the payload bytes that it wants of each reply.
     pub(crate) flows: FlowMap<FlowKey, (u32, u32)>,
     pub(crate) routes: Vec<RouteChange>,
+    /// How far the capture has come, in nanoseconds of the Unix epoch; kept for recorded captures.
+    pub(crate) captured_until: u64,
+    /// Sessions alive whose client has ended: what remains of them is the target's business.
+    pub(crate) finishing: u64,
+    /// When the requests were captured that were sent since the caller last asked; kept for recorded captures.
+    pub(crate) sent_requests: Vec<u64>,
     /// Path MTUs below the configured one, as found by failed sends.
     path_mtus: FlowMap<IpAddr, u32>,
 }
@@ -53,6 +59,9 @@ impl Shared {
             hub: Hub::default(),
             flows: FlowMap::default(),
             routes: Vec::new(),
+            captured_until: 0,
+            finishing: 0,
+            sent_requests: Vec::new(),
             path_mtus: FlowMap::default(),
         }
     }

@@ -5,9 +5,11 @@
 //! describes with a tag in front as well.
 
 mod expression;
+mod frame;
 mod program;
 
 pub use expression::{Streams, capture_expression, incoming, reply_expression, with_references};
+pub use frame::FrameFilter;
 pub(crate) use program::{
     PortSide, client_port_program, fanout_program, ignore_outgoing_program, loopback_once_program,
     snap_program,

@@ -5,13 +5,14 @@
 use crate::host::Host;
 use crate::report::size;
 use crate::settings::{
-    CaptureFilter, CaptureMethod, Carrying, Growth, InjectionMethod, Joining, Pacing, RelayAtStart, Settings,
-    Waiting,
+    CaptureFilter, CaptureMethod, Carrying, Growth, InjectionMethod, Joining, Offline, Pacing, RelayAtStart,
+    Settings, Tempo, Waiting,
 };
 use crate::transfer::Transfer;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use tcpcopy_capture_file::AtEnd;
 use tcpcopy_engine::flow::Endpoint;
 use tcpcopy_engine::mapping::{ClientRange, Family, Mapper};
 use tcpcopy_engine::plugin::Inputs;
@@ -67,7 +68,11 @@ impl Settings {
     fn warn_of_transfer(&self, transfer: &Transfer, host: &dyn Host, warnings: &mut Vec<String>) {
         let target = transfer.target;
         let is_here = host.is_local(target.addr);
-        if is_here && transfer.online_port == target.port && transfer.online_addr.is_none() {
+        if self.offline.is_none()
+            && is_here
+            && transfer.online_port == target.port
+            && transfer.online_addr.is_none()
+        {
             warnings.push(format!(
                 "-x {transfer}: the target is this host and has the online port: give the online address, so that what is \
                  replayed is not captured again"
@@ -78,7 +83,8 @@ impl Settings {
                  these to the assistant, else the online server's replies are routed there too"
             ));
         }
-        if let Some(addr) = transfer.online_addr.filter(|addr| !host.is_local(*addr)) {
+        let is_live = self.offline.is_none();
+        if let Some(addr) = transfer.online_addr.filter(|addr| is_live && !host.is_local(*addr)) {
             warnings.push(format!(
                 "-x {transfer}: {addr} is not an address of this host; right only if its packets pass here"
             ));
@@ -106,6 +112,9 @@ impl Settings {
     }
 
     fn describe_capture(&self, text: &mut String) {
+        if let Some(offline) = &self.offline {
+            return self.describe_files(offline, text);
+        }
         let capture = &self.capture;
         heading(text, "capture");
         item(
@@ -128,6 +137,42 @@ impl Settings {
             "of each packet",
             &capture.snapshot.map_or("all bytes".to_owned(), |n| format!("the first {n} bytes")),
         );
+    }
+
+    fn describe_files(&self, offline: &Offline, text: &mut String) {
+        heading(text, "capture files");
+        for input in &offline.inputs {
+            item(text, "file", &input.to_string());
+        }
+        if let CaptureFilter::Given(expression) = &self.capture.filter {
+            item(text, "filter", &format!("{expression} (given by -F)"));
+        }
+        let tempo = match offline.tempo {
+            Tempo::Captured { speed, idle_cap } => {
+                let cap = idle_cap
+                    .map(|cap| format!(", no pause above {} ms", cap.as_millis()))
+                    .unwrap_or_default();
+                if speed == 1.0 {
+                    format!("as it was captured{cap}")
+                } else {
+                    format!("{speed} times as fast as it was captured{cap}")
+                }
+            }
+            Tempo::Rate(amount) => format!("{amount} begin in a second"),
+            Tempo::Unpaced => "as fast as the target answers".to_owned(),
+        };
+        item(text, "speed", &tempo);
+        if offline.passes.get() > 1 {
+            item(text, "times", &offline.passes.to_string());
+        }
+        if let Some(limit) = offline.limit {
+            item(text, "at most", &limit.to_string());
+        }
+        let end = match offline.at_end {
+            AtEnd::Stop => "when all sessions are done",
+            AtEnd::Follow => "when it is stopped: the file is followed while it grows",
+        };
+        item(text, "ends", end);
     }
 
     fn describe_sending(&self, text: &mut String, host: &dyn Host) {

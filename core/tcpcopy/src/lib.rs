@@ -9,6 +9,7 @@ pub mod describe;
 pub mod failure;
 pub mod host;
 pub mod modules;
+pub mod offline;
 pub mod options;
 pub mod report;
 pub mod run;

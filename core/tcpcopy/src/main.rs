@@ -7,10 +7,14 @@ use tcpcopy::daemon::{self, PidFile, Role};
 use tcpcopy::failure::{UsageError, run_failure_lines};
 use tcpcopy::host::ThisHost;
 use tcpcopy::modules::{Modules, module_help};
+use tcpcopy::offline::Verdict;
 use tcpcopy::options::LowArgs;
 use tcpcopy::run;
 use tcpcopy::settings::{Mode, Plugins, Settings};
 use tcpcopy_net::signals::Signals;
+
+/// Exit code of a replay of capture files that lost something.
+const LOST: u8 = 3;
 
 fn main() -> ExitCode {
     if commands::is_command(std::env::args_os().nth(1).as_deref()) {
@@ -46,7 +50,11 @@ fn main() -> ExitCode {
         Err(error) => return usage_failure(&error),
     };
     match start(settings, &modules, &signals) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Some(verdict)) if !verdict.is_good() => {
+            eprint!("{verdict}");
+            ExitCode::from(LOST)
+        }
+        Ok(_) => ExitCode::SUCCESS,
         Err(error) => run_failure(&error),
     }
 }
@@ -56,21 +64,20 @@ fn run_failure(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(1)
 }
 
-fn start(settings: Settings, modules: &Modules, signals: &Signals) -> anyhow::Result<()> {
+fn start(settings: Settings, modules: &Modules, signals: &Signals) -> anyhow::Result<Option<Verdict>> {
     if settings.process.mode == Mode::DryRun {
         print!("{}", settings.describe(&ThisHost));
-        return Ok(());
+        return Ok(None);
     }
     if daemon::enter_background(&settings)? == Role::Launcher {
-        return Ok(());
+        return Ok(None);
     }
     daemon::start_messages(&settings)?;
     for warning in settings.all_warnings(&ThisHost) {
         tracing::warn!("{warning}");
     }
     let _pid_file = PidFile::write(&settings)?;
-    run::run(settings, modules, signals)?;
-    Ok(())
+    Ok(run::run(settings, modules, signals)?.verdict)
 }
 
 fn usage_failure(error: &UsageError) -> ExitCode {

@@ -3,8 +3,10 @@
 //! Owns the command line: letters, long names, value syntax and the help text. What a combination of options means, and
 //! whether it makes sense, is decided in [`crate::settings`]. Every option of TCPCopy 1.x keeps its letter and its meaning.
 
+mod offline;
 mod plugins;
 
+pub use offline::OfflineArgs;
 pub use plugins::PluginArgs;
 
 use clap::{ArgAction, CommandFactory, Parser};
@@ -23,6 +25,9 @@ Examples:
       tcpcopy -x 3306-10.0.0.2:3306 -s 10.0.0.3 -r 10 -g
   IPv6, two servers, in the background:
       tcpcopy -x '[fd00::1]:80-[fd00::2]:80,443-10.0.0.2:443' -s fd00::3 -d -l tcpcopy.log
+  Replay a recording ten times as fast, and look at it first:
+      tcpcopy inspect web.pcap
+      tcpcopy --offline web.pcap -a 10 -x 80-10.0.0.2:8080 -s 10.0.0.3
   Redis, request by request, through the plugin of that name:
       tcpcopy -x 6379-10.0.0.2:6379 -s 10.0.0.3 --module redis
 
@@ -143,7 +148,8 @@ pub struct LowArgs {
 
     /// Network interfaces to capture on
     ///
-    /// A list, separated by commas. Default, and meaning of `any`: all interfaces.
+    /// A list, separated by commas. Default, and meaning of `any`: all interfaces. The name of a file stands for --offline FILE, as in
+    /// TCPCopy.
     #[arg(short = 'i', long = "interface", value_name = "DEVICE,…", help_heading = "Capture")]
     pub interfaces: Vec<String>,
 
@@ -236,6 +242,10 @@ pub struct LowArgs {
     #[arg(short = 'R', long = "rtt", value_name = "MS",
           value_parser = clap::value_parser!(u32).range(0..=60_000), help_heading = "Load shape")]
     pub rtt: Option<u32>,
+
+    /// What concerns capture files.
+    #[command(flatten)]
+    pub offline: OfflineArgs,
 
     /// What concerns protocol plugins.
     #[command(flatten)]

@@ -5,17 +5,18 @@
 
 use crate::failure::{HintExt, failure};
 use crate::modules::Modules;
+use crate::offline::{Feed, Verdict};
 use crate::report::{RelayStatus, RemoteStatus, Reporter, Snapshot};
 use crate::settings::{
-    CaptureMethod, Growth, InjectionMethod, Joining, Pacing, RelayAtStart, Settings, Waiting,
+    CaptureFilter, CaptureMethod, Growth, InjectionMethod, Joining, Pacing, RelayAtStart, Settings, Waiting,
 };
-use crate::worker::{FIRST_RELAY_TOKEN, Worker, WorkerReport};
+use crate::worker::{FIRST_RELAY_TOKEN, Intake, Worker, WorkerReport};
 use std::collections::BTreeSet;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tcpcopy_engine::config::{MidStreamPolicy, Pace};
+use tcpcopy_engine::config::{CaptureClock, MidStreamPolicy, Pace};
 use tcpcopy_engine::protocol::{TransparentFactory, WaitPolicy};
 use tcpcopy_engine::sampling::SamplingRamp;
 use tcpcopy_engine::time::Instant;
@@ -46,6 +47,8 @@ const MAX_SNAPSHOT: usize = 512 << 10;
 pub struct Outcome {
     /// The state at the end.
     pub snapshot: Snapshot,
+    /// Whether a replay of capture files has done all that it was to do; none where traffic was live.
+    pub verdict: Option<Verdict>,
 }
 
 /// What all workers are told.
@@ -89,6 +92,7 @@ pub fn run(settings: Settings, modules: &Modules, signals: &Signals) -> anyhow::
     let mut workers = open_workers(&settings, modules, count, instance, signals)?;
     let mut first = workers.remove(0);
     await_relay(&mut first, &settings)?;
+    first.start();
 
     let board = Arc::new(Board {
         order: AtomicU8::new(REPLAY),
@@ -125,7 +129,13 @@ pub fn run(settings: Settings, modules: &Modules, signals: &Signals) -> anyhow::
             "tcpcopy plugin check runs a plugin over a capture file; --on-plugin-error pass goes on without the plugin",
         ));
     }
-    Ok(Outcome { snapshot })
+    if let Some((what, hint)) = first.take_reading_failure() {
+        return Err(failure(format!("the replay ended before the capture: {what}"), hint));
+    }
+    let allow_loss = settings.offline.as_ref().and_then(|offline| offline.allow_loss);
+    let verdict =
+        snapshot.offline.as_ref().map(|status| Verdict::new(&snapshot.counters, status, allow_loss));
+    Ok(Outcome { snapshot, verdict })
 }
 
 /// Asks for the processor before others: a ring that is not emptied in time loses packets for good.
@@ -154,6 +164,7 @@ impl Main<'_> {
         let mut next_report = interval.map(|interval| self.started + interval);
         let end = settings.limits.duration.map(|duration| self.started + duration);
         let mut stop_at = None;
+        let mut patience_until = None;
         let mut next_signal_check = self.started;
         loop {
             let now = clock::monotonic();
@@ -184,6 +195,12 @@ impl Main<'_> {
                 // Asked twice: now.
                 stop_at = Some(now);
             }
+            if stop_at.is_none() && worker.capture_has_ended() {
+                let until = *patience_until.get_or_insert(now + settings.limits.session_timeout);
+                if worker.is_finished() || until <= now {
+                    return Ok(());
+                }
+            }
             if let Some(at) = stop_at {
                 let others = self.board.busy.iter().skip(1).all(|busy| busy.load(Ordering::Acquire) == 0);
                 if at <= now || (worker.is_idle() && others) {
@@ -213,6 +230,7 @@ impl Main<'_> {
             snapshot.counters.merge(&report.counters);
             snapshot.kernel_received += report.capture.received + report.capture.dropped;
             snapshot.kernel_dropped += report.capture.dropped;
+            snapshot.offline = report.offline.clone().or(snapshot.offline);
             snapshot.delay.merge(&report.delay);
             snapshot.relay_delay.merge(&report.relay_delay);
             for (errno, count) in &report.send_errors {
@@ -324,7 +342,7 @@ fn open_workers(
     ]);
     let servers = settings.relay.servers.len();
     let mut workers = Vec::new();
-    for (index, source) in open_sources(settings, count)?.into_iter().enumerate() {
+    for (index, intake) in open_intakes(settings, count)?.into_iter().enumerate() {
         let mut engine = engine(settings, index as u16, count, seed);
         for (runner, ports) in modules.runners(index) {
             engine.add_plugin(runner, ports, wait_policy(settings));
@@ -344,7 +362,7 @@ fn open_workers(
             first_token: FIRST_RELAY_TOKEN,
         });
         let caller = (index == 0).then(|| signals.as_raw_fd());
-        let worker = Worker::new(engine, source, open_sink(settings)?, relay, servers, caller)
+        let worker = Worker::new(engine, intake, open_sink(settings)?, relay, servers, caller)
             .hint("can't make a worker", "the process may be out of descriptors: see ulimit -n")?;
         workers.push(worker);
     }
@@ -370,6 +388,10 @@ fn engine(settings: &Settings, worker: u16, workers: usize, seed: u64) -> Engine
             Joining::MidStream => MidStreamPolicy::Join,
             Joining::FullOnly => MidStreamPolicy::Ignore,
         },
+        capture_clock: match settings.offline {
+            Some(_) => CaptureClock::Recorded,
+            None => CaptureClock::Live,
+        },
         session_timeout: settings.limits.session_timeout,
         keepalive_timeout: settings.limits.keepalive_timeout,
         memory_limit: settings.limits.memory_bytes / workers as u64,
@@ -387,6 +409,19 @@ const fn wait_policy(settings: &Settings) -> WaitPolicy {
         Waiting::ForResponses => WaitPolicy::LikeClient,
         Waiting::Never => WaitPolicy::Never,
     }
+}
+
+fn open_intakes(settings: &Settings, count: usize) -> anyhow::Result<Vec<Intake>> {
+    let Some(offline) = &settings.offline else {
+        return Ok(open_sources(settings, count)?.into_iter().map(Intake::Live).collect());
+    };
+    let filter = match &settings.capture.filter {
+        CaptureFilter::Given(expression) => Some(expression.as_str()),
+        // The engine looks at addresses and ports itself.
+        CaptureFilter::Generated(_) => None,
+    };
+    let feed = Feed::start(offline, filter, settings.limits.memory_bytes)?;
+    Ok(vec![Intake::Recorded(Box::new(feed))])
 }
 
 fn open_sources(settings: &Settings, count: usize) -> anyhow::Result<Vec<Box<dyn PacketSource>>> {

@@ -4,7 +4,10 @@
 //! no capture and sends nothing. How settings are shown to a person is in [`crate::describe`].
 
 mod check;
+mod offline;
 mod plugins;
+
+pub use offline::{Amount, Moment, Offline, Tempo, Unit, Window};
 
 pub use plugins::{Carrying, ModuleFacts, Plugins, WantedModule, check_together, ports_served};
 
@@ -33,6 +36,8 @@ pub struct Settings {
     pub relay: Relay,
     /// Where packets come from.
     pub capture: Capture,
+    /// Capture files to replay instead of live traffic.
+    pub offline: Option<Offline>,
     /// How packets leave.
     pub injection: Injection,
     /// How much of the traffic is replayed, and when.
@@ -315,11 +320,17 @@ impl Settings {
         let clients = check::clients(low, &transfers, &mut warnings)?;
         let relay = check::relay(low, token, &mut warnings)?;
         let injection = check::injection(low, &transfers, &mut warnings)?;
-        let capture = check::capture(low, &transfers)?;
-        let limits = check::limits(low);
+        let offline = Offline::new(low, check::is_capture_file, &mut warnings)?;
+        let capture = check::capture(low, &transfers, offline.as_ref())?;
+        let mut limits = check::limits(low);
+        if let Some(offline) = &offline {
+            limits.keepalive_timeout = offline.stretch(limits.keepalive_timeout);
+        }
         let plugins = Plugins::new(&low.plugins)?;
         let mut workers = NonZeroUsize::new(usize::from(low.workers)).unwrap_or(NonZeroUsize::MIN);
-        if capture.method == CaptureMethod::Pcap && workers.get() > 1 {
+        if offline.is_some() {
+            workers = NonZeroUsize::MIN;
+        } else if capture.method == CaptureMethod::Pcap && workers.get() > 1 {
             workers = NonZeroUsize::MIN;
             warnings.push("--workers has no use with --pcap-capture: libpcap serves one worker".to_owned());
         }
@@ -331,6 +342,7 @@ impl Settings {
             clients,
             relay,
             capture,
+            offline,
             injection,
             load: check::load(low),
             limits,

@@ -4,6 +4,7 @@
 //! and sends what may be sent, each with as few system calls as there are batches. Between turns a worker under load naps, so
 //! that packets gather; one with little to do sleeps until the doorbell of its capture rings.
 
+use crate::offline::{Boundary, Feed, OfflineStatus};
 use crate::report::Histogram;
 use std::collections::BTreeMap;
 use std::io;
@@ -62,11 +63,23 @@ pub struct WorkerReport {
     pub relay: Vec<ServerStatistics>,
     /// What each server told about its host.
     pub facts: Vec<Option<AssistantFacts>>,
+    /// How far capture files were played, if there are any.
+    pub offline: Option<OfflineStatus>,
+}
+
+/// Where a worker's packets come from.
+pub enum Intake {
+    /// As they are captured.
+    Live(Box<dyn PacketSource>),
+    /// From files.
+    Recorded(Box<Feed>),
 }
 
 /// What a worker is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
+    /// Connect to `intercept`; what is in files can wait.
+    Prepare,
     /// Capture and replay.
     Replay,
     /// Capture no more, deliver what waits.
@@ -76,7 +89,9 @@ pub enum Order {
 /// A worker.
 pub struct Worker {
     engine: Engine,
-    source: Box<dyn PacketSource>,
+    intake: Intake,
+    /// When there will be something to take from files.
+    feed_again: Option<Instant>,
     sink: Box<dyn PacketSink>,
     relay: RelayClients,
     /// Everything that can wake an idle worker; the relay's set is in it as one descriptor.
@@ -106,16 +121,24 @@ impl Worker {
     /// When the process has no descriptors left.
     pub fn new(
         engine: Engine,
-        source: Box<dyn PacketSource>,
+        intake: Intake,
         sink: Box<dyn PacketSink>,
         mut relay: RelayClients,
         servers: usize,
         caller_fd: Option<RawFd>,
     ) -> io::Result<Self> {
         let now = clock::monotonic();
+        let order = match &intake {
+            Intake::Live(_) => Order::Replay,
+            Intake::Recorded(_) => Order::Prepare,
+        };
         let poller = Poller::new()?;
         let relay_poller = Poller::new()?;
-        for fd in source.wait_fds() {
+        let capture_fds = match &intake {
+            Intake::Live(source) => source.wait_fds(),
+            Intake::Recorded(feed) => vec![feed.bell()],
+        };
+        for fd in capture_fds {
             poller.add(fd, CAPTURE_TOKEN, Interest::Readable)?;
         }
         if let Some(fd) = caller_fd {
@@ -125,7 +148,8 @@ impl Worker {
         relay.start(&relay_poller, now);
         Ok(Self {
             engine,
-            source,
+            intake,
+            feed_again: Some(now),
             sink,
             relay,
             poller,
@@ -140,7 +164,7 @@ impl Worker {
             facts: vec![None; servers],
             pace: Pace::new(LONGEST_NAP),
             backlog: Limited::No,
-            order: Order::Replay,
+            order,
             caller_ready: false,
         })
     }
@@ -150,9 +174,34 @@ impl Worker {
         &self.relay
     }
 
+    /// Begins to play capture files.
+    pub fn start(&mut self) {
+        if self.order == Order::Prepare {
+            self.order = Order::Replay;
+        }
+    }
+
     /// Whether nothing captured waits for delivery.
     pub fn is_idle(&self) -> bool {
         self.engine.is_idle()
+    }
+
+    /// Whether the capture files were played to their ends.
+    pub fn capture_has_ended(&self) -> bool {
+        matches!(&self.intake, Intake::Recorded(feed) if feed.has_ended())
+    }
+
+    /// Whether no session is left.
+    pub fn is_finished(&self) -> bool {
+        self.engine.counters().sessions_live == 0 && self.engine.is_idle()
+    }
+
+    /// Takes why reading a capture file failed, if it has: what, and what to do.
+    pub fn take_reading_failure(&mut self) -> Option<(String, String)> {
+        match &mut self.intake {
+            Intake::Live(_) => None,
+            Intake::Recorded(feed) => feed.take_failure(),
+        }
     }
 
     /// Whether the caller's descriptor woke the worker since the last call.
@@ -165,7 +214,12 @@ impl Worker {
     /// # Errors
     /// When the capture has failed.
     pub fn drain(&mut self) -> Result<(), CaptureError> {
-        if self.order == Order::Replay {
+        if self.order != Order::Drain {
+            self.order = Order::Drain;
+            if matches!(self.intake, Intake::Recorded(_)) {
+                // What is in a file can be replayed another time.
+                return Ok(());
+            }
             // What comes in the meantime belongs to the time after the end.
             let end = clock::monotonic() + LONGEST_DRAIN;
             loop {
@@ -174,7 +228,6 @@ impl Worker {
                     break;
                 }
             }
-            self.order = Order::Drain;
         }
         Ok(())
     }
@@ -191,7 +244,14 @@ impl Worker {
     pub fn report(&mut self) -> WorkerReport {
         WorkerReport {
             counters: *self.engine.counters(),
-            capture: self.source.statistics(),
+            capture: match &mut self.intake {
+                Intake::Live(source) => source.statistics(),
+                Intake::Recorded(_) => CaptureStatistics::default(),
+            },
+            offline: match &self.intake {
+                Intake::Live(_) => None,
+                Intake::Recorded(feed) => Some(feed.status()),
+            },
             send_errors: self.send_errors.clone(),
             delay: self.delay.clone(),
             relay_delay: self.relay_delay.clone(),
@@ -208,7 +268,7 @@ impl Worker {
         let now = clock::monotonic();
         let captured = match self.order {
             Order::Replay => self.capture(now, CAPTURE_BATCH)?,
-            Order::Drain => 0,
+            Order::Prepare | Order::Drain => 0,
         };
         let replies = self.take_replies(now)?;
         if self.engine.next_deadline().is_some_and(|at| at <= now) {
@@ -218,7 +278,10 @@ impl Worker {
             self.relay.handle_timeout(now, &self.relay_poller);
         }
         self.engine.run_plugins(now);
-        let under_pressure = captured == CAPTURE_BATCH && self.source.fill_ratio() > RING_PRESSURE;
+        let under_pressure = match &self.intake {
+            Intake::Live(source) => captured == CAPTURE_BATCH && source.fill_ratio() > RING_PRESSURE,
+            Intake::Recorded(_) => false,
+        };
         if !under_pressure {
             self.tell_routes(now);
             self.backlog = self.transmit(now);
@@ -232,9 +295,26 @@ impl Worker {
 
     fn capture(&mut self, now: Instant, limit: usize) -> Result<usize, CaptureError> {
         let engine = &mut self.engine;
-        self.source.drain(limit, &mut |frame| {
-            engine.handle_frame(frame.link_type, frame.data, frame.wire_len, frame.captured_at_nanos, now);
-        })
+        match &mut self.intake {
+            Intake::Live(source) => source.drain(limit, &mut |frame| {
+                let (link, at) = (frame.link_type, frame.captured_at_nanos);
+                engine.handle_frame(link, frame.data, frame.wire_len, at, now);
+            }),
+            Intake::Recorded(feed) => {
+                let fed = feed.feed(engine, limit, now);
+                self.feed_again = fed.again;
+                match fed.boundary {
+                    Some(Boundary::Pass(pass)) => {
+                        engine.begin_pass(pass, now);
+                        feed.begin_pass(engine.counters());
+                        self.feed_again = Some(now);
+                    }
+                    Some(Boundary::End) => engine.end_capture(now),
+                    None => {}
+                }
+                Ok(fed.frames)
+            }
+        }
     }
 
     fn take_replies(&mut self, now: Instant) -> io::Result<usize> {
@@ -288,7 +368,10 @@ impl Worker {
         }
         self.failures.clear();
         self.sink.send(&self.batch, &mut self.failures);
-        self.record_delays();
+        match &mut self.intake {
+            Intake::Live(_) => self.record_delays(),
+            Intake::Recorded(feed) => feed.note_sent(&mut self.engine, now),
+        }
         if !self.failures.is_empty() {
             self.take_failures(now);
         }
@@ -322,7 +405,10 @@ impl Worker {
 
     fn rest(&mut self, until: Instant) -> Result<(), TurnError> {
         let now = clock::monotonic();
-        let deadlines = [self.engine.next_deadline(), self.relay.poll_timeout(), Some(until)];
+        let feed = self
+            .feed_again
+            .filter(|_| matches!((&self.intake, self.order), (Intake::Recorded(_), Order::Replay)));
+        let deadlines = [self.engine.next_deadline(), self.relay.poll_timeout(), feed, Some(until)];
         let next = deadlines.into_iter().flatten().min().unwrap_or(until);
         let left = next.saturating_since(now).min(LONGEST_SLEEP);
         if left.is_zero() {
@@ -332,11 +418,13 @@ impl Worker {
             std::thread::sleep(left.min(nap));
             return Ok(());
         }
-        if self.order == Order::Drain {
+        if self.order != Order::Replay {
             self.relay_poller.wait(Some(left), &mut self.events)?;
             return Ok(());
         }
-        if self.source.prepare_wait() == Readiness::DataPending {
+        if let Intake::Live(source) = &mut self.intake
+            && source.prepare_wait() == Readiness::DataPending
+        {
             return Ok(());
         }
         self.poller.wait(Some(left), &mut self.events)?;

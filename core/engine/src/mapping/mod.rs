@@ -79,6 +79,8 @@ impl Default for MappingOptions {
 pub struct Mapper {
     options: MappingOptions,
     ports: PortSet,
+    /// How often the capture was replayed before.
+    pass: u32,
 }
 
 impl Mapper {
@@ -88,7 +90,12 @@ impl Mapper {
         options.workers = options.workers.max(1);
         options.worker %= options.workers;
         let ports = PortSet::new(options.worker, options.workers);
-        Self { options, ports }
+        Self { options, ports, pass: 0 }
+    }
+
+    /// The capture is replayed again, for the time of this number: its clients get other ports than before.
+    pub const fn set_pass(&mut self, pass: u32) {
+        self.pass = pass;
     }
 
     /// The options, as brought into range.
@@ -186,7 +193,7 @@ impl Mapper {
         };
 
         if let Some(addr) = own.filter(|addr| self.is_client_address(*addr, target))
-            && (copy, self.options.factor, attempt_seed) == (0, 0, 0)
+            && (copy, self.options.factor, attempt_seed, self.pass) == (0, 0, 0, 0)
             && client.port % self.options.workers == self.options.worker
             && client.port != 0
             && let Some(key) = free(addr, client.port)
@@ -214,7 +221,7 @@ impl Mapper {
     }
 
     fn port_seed(&self, client: Endpoint, copy: u16, attempt_seed: u64) -> u64 {
-        let choice = u64::from(copy) << 16 | u64::from(self.options.factor);
+        let choice = u64::from(self.pass) << 32 | u64::from(copy) << 16 | u64::from(self.options.factor);
         spread::mix(spread::endpoint(client, PORT_SEED ^ choice << 8) ^ attempt_seed)
     }
 

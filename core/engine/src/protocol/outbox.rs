@@ -5,6 +5,7 @@
 
 use super::ClientEnd;
 use super::staging::{Bytes, Staging, Strays};
+use crate::config::CaptureClock;
 use crate::counters::{Counters, EndReason};
 use crate::tcp::Connection;
 use crate::tcp::sender::Boundary;
@@ -31,6 +32,25 @@ impl Entry {
     /// Whether it is neither acknowledged nor given up.
     pub(super) const fn is_open(&self) -> bool {
         !self.done && !self.left_out && self.void.is_none()
+    }
+}
+
+/// When bytes were captured that were not sent yet.
+#[derive(Debug, Default)]
+struct Marks {
+    /// Where captured pieces end in the captured stream, and when they were captured.
+    captured: VecDeque<(u64, u64)>,
+    /// When the requests were captured that were sent since the caller last asked.
+    sent: Vec<u64>,
+}
+
+impl Marks {
+    /// A request that begins at `start` was sent for the first time.
+    fn note_sent(&mut self, start: u64) {
+        while self.captured.front().is_some_and(|(end, _)| *end <= start) {
+            self.captured.pop_front();
+        }
+        self.sent.extend(self.captured.front().map(|(_, at)| *at));
     }
 }
 
@@ -74,19 +94,37 @@ pub struct Outbox {
     /// The protocol wants other inputs than before.
     pub(super) inputs_changed: bool,
     pub(super) given_up: Option<EndReason>,
+    /// When bytes were captured; kept for recorded captures.
+    marks: Option<Box<Marks>>,
     /// Everything that waited was given up, for this reason, because no connection came about; the protocol has not heard of it yet.
     pub(super) hopeless: Option<EndReason>,
 }
 
 impl Outbox {
     /// An outbox with room for `bytes` captured bytes.
-    pub fn with_capacity(bytes: usize) -> Self {
-        Self { pending: VecDeque::with_capacity(bytes), ..Self::default() }
+    pub fn new(bytes: usize, clock: CaptureClock) -> Self {
+        let marks = (clock == CaptureClock::Recorded).then(Box::default);
+        Self { pending: VecDeque::with_capacity(bytes), marks, ..Self::default() }
     }
 
-    /// Appends captured bytes.
-    pub fn capture(&mut self, bytes: &[u8]) {
+    /// Appends bytes that were captured at `at`, in nanoseconds of the Unix epoch.
+    pub fn capture(&mut self, bytes: &[u8], at: u64) {
         self.pending.extend(bytes);
+        if let Some(marks) = &mut self.marks {
+            // What was left out is never asked for.
+            let oldest = self.entries.front().map_or(self.decided, |entry| entry.start);
+            while marks.captured.front().is_some_and(|(end, _)| *end <= oldest) {
+                marks.captured.pop_front();
+            }
+            marks.captured.push_back((self.decided + self.pending.len() as u64, at));
+        }
+    }
+
+    /// Appends the times of capture of the requests that were sent since the last call.
+    pub fn take_sent(&mut self, into: &mut Vec<u64>) {
+        if let Some(marks) = &mut self.marks {
+            into.append(&mut marks.sent);
+        }
     }
 
     /// Index of the first request that begins after `position` of the captured stream. Most often that is past the last one, or
@@ -114,6 +152,7 @@ impl Outbox {
             + self.staged.capacity()
             + self.entries.capacity() * size_of::<Entry>()
             + self.awaiting.capacity() * size_of::<u64>()
+            + self.marks.as_ref().map_or(0, |marks| marks.captured.capacity() * size_of::<(u64, u64)>())
     }
 
     /// Bytes forwarded while there was no connection to take them.
@@ -268,6 +307,9 @@ impl Outbox {
             let entry = &mut self.entries[self.unsent_from];
             if entry.void.is_none() && entry.placed.is_some() && !std::mem::replace(&mut entry.sent, true) {
                 counters.requests_sent += 1;
+                if let Some(marks) = &mut self.marks {
+                    marks.note_sent(entry.start);
+                }
             }
             self.unsent_from += 1;
         }
@@ -437,6 +479,9 @@ impl Outbox {
         self.open = 0;
         self.unsent_from = 0;
         self.timer = None;
+        if let Some(marks) = &mut self.marks {
+            marks.captured = VecDeque::new();
+        }
     }
 }
 

@@ -47,9 +47,18 @@ pub(super) struct Client {
     /// How far the client has sent, by the numbers of its acknowledgements: it may have sent what was not captured.
     sent: u64,
     /// When the oldest missing byte was first missed.
-    pub(super) gap_since: Option<Instant>,
+    pub(super) gap_since: Option<Missed>,
     /// Which byte that is.
     gap_at: u64,
+}
+
+/// When something was missed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Missed {
+    /// As time passes.
+    pub(super) at: Instant,
+    /// How far the capture was, in nanoseconds of the Unix epoch.
+    pub(super) captured_at: u64,
 }
 
 /// What a captured segment meant.
@@ -196,7 +205,7 @@ impl Client {
         }
         let arrival = (segment.payload_len > 0)
             .then(|| self.assembler.insert(offset, segment.payload, segment.payload_len, info, deliver));
-        self.note_gap(now);
+        self.note_gap(Missed { at: now, captured_at: captured_at_nanos });
         Taken { arrival, ended: self.reach_end(info) }
     }
 
@@ -248,7 +257,7 @@ impl Client {
     }
 
     /// Notes since when something is missing.
-    pub(super) fn note_gap(&mut self, now: Instant) {
+    pub(super) fn note_gap(&mut self, now: Missed) {
         let next = self.assembler.next_offset();
         let ahead = self.sent > next || self.end.is_some_and(|(offset, _)| offset > next);
         let missing = self.assembler.has_gap() || ahead;

@@ -7,6 +7,7 @@ mod client;
 mod target;
 
 use crate::batch::PacketBatch;
+use crate::config::CaptureClock;
 use crate::counters::EndReason;
 use crate::flow::{Endpoint, FlowKey};
 use crate::plugin::Answer;
@@ -19,11 +20,13 @@ use crate::tcp::connection::Limited;
 use crate::tcp::{Connection, ReplyHeader};
 use crate::time::{Duration, Instant};
 use crate::wire::tcp::{TcpFlags, TcpSegment};
-use client::Client;
+use client::{Client, Missed};
 use std::collections::VecDeque;
 
 /// How long missing client bytes are waited for: a real client that lost them sends them again well within.
 const GAP_PATIENCE: Duration = Duration::from_secs(3);
+/// How often a session looks how far a recorded capture has come, while it waits for missing bytes.
+const GAP_RECHECK: Duration = Duration::from_millis(100);
 /// Bytes of the online server kept at most because some before them are missing.
 const MAX_REFERENCE_EARLY: usize = 1 << 20;
 /// Segments that one session sends in one go, so that a large upload does not make the others wait.
@@ -80,7 +83,7 @@ pub(crate) struct Session {
     /// What the online server sent, put in order, for protocols that want it.
     reference: Assembler,
     /// Since when bytes of it are missing.
-    reference_gap_since: Option<Instant>,
+    reference_gap_since: Option<Missed>,
     /// The connection broke, and why; it is settled once the plugin has answered what came before.
     lost: Option<Lost>,
     /// The connection before, while it ends.
@@ -112,6 +115,8 @@ pub(crate) struct Session {
     pub(crate) detached: bool,
     pub(crate) dirty: bool,
     pub(crate) accounted: usize,
+    /// Whether it counts among those whose client has ended.
+    pub(crate) counted_finishing: bool,
 }
 
 impl Session {
@@ -142,7 +147,7 @@ impl Session {
             target,
             client,
             protocol: shared.factory.create(origin),
-            outbox: Outbox::with_capacity(shared.config.session_buffer),
+            outbox: Outbox::new(shared.config.session_buffer, shared.config.capture_clock),
             reference: Assembler::default(),
             reference_gap_since: None,
             lost: None,
@@ -167,6 +172,7 @@ impl Session {
             detached: false,
             dirty: false,
             accounted: 0,
+            counted_finishing: false,
         };
         let is_unserved = session.join_plugin(origin, captured.captured_at_nanos, shared, now);
         if is_unserved {
@@ -237,7 +243,7 @@ impl Session {
         let mut new_bytes = 0;
         let taken = client.take(captured.segment, captured.captured_at_nanos, now, |bytes, info| {
             new_bytes += bytes.len() as u64;
-            outbox.capture(bytes);
+            outbox.capture(bytes, info.captured_at_nanos);
             let connection = connection.as_mut();
             let mut exchange =
                 Exchange { outbox: &mut *outbox, connection, counters: &mut *counters, hub: &mut *hub, now };
@@ -312,6 +318,19 @@ impl Session {
         self.after_events(shared, now);
     }
 
+    /// Nothing more will be captured: what is missing never comes, and the client says nothing more.
+    pub(crate) fn end_capture(&mut self, shared: &mut Shared, now: Instant) {
+        while !self.is_ended() && self.client.gap_since.is_some() {
+            self.on_gap(None, EndReason::CaptureGap, shared, now);
+        }
+        self.detach(shared, now);
+    }
+
+    /// Whether its client has ended, and only the target's answers are waited for.
+    pub(crate) const fn is_finishing(&self) -> bool {
+        self.client.is_over() && !self.is_ended()
+    }
+
     /// Bytes of the client will never be known. With `cut`, they are those of a segment that was captured only in part: where
     /// it ends, and what is known of it.
     fn on_gap(
@@ -331,14 +350,14 @@ impl Session {
         let Shared { counters, hub, .. } = shared;
         let ended = client.skip_gap(resume, |bytes, info| {
             counters.request_bytes_captured += bytes.len() as u64;
-            outbox.capture(bytes);
+            outbox.capture(bytes, info.captured_at_nanos);
             let connection = connection.as_mut();
             let mut exchange =
                 Exchange { outbox: &mut *outbox, connection, counters: &mut *counters, hub: &mut *hub, now };
             protocol.on_request(bytes.len(), info, &mut exchange);
         });
         // Behind one gap there may be another.
-        client.note_gap(now);
+        client.note_gap(Missed { at: now, captured_at: shared.captured_until });
         if let Some((end, info)) = ended {
             self.with_protocol(shared, now, |p, exchange| p.on_close(end, info, exchange));
         }
@@ -368,11 +387,14 @@ impl Session {
             tell(&[]);
             reference.resume_at((offset + segment.payload_len as i64) as u64, |b, _| tell(b));
         }
+        let missed = *self.reference_gap_since.get_or_insert(Missed { at: now, captured_at: at });
+        let waited = match shared.config.capture_clock {
+            CaptureClock::Live => now.saturating_since(missed.at),
+            CaptureClock::Recorded => Duration::from_nanos(at.saturating_sub(missed.captured_at)),
+        };
         if !reference.has_gap() {
             self.reference_gap_since = None;
-        } else if now.saturating_since(*self.reference_gap_since.get_or_insert(now)) > GAP_PATIENCE
-            || reference.early_bytes() > MAX_REFERENCE_EARLY
-        {
+        } else if waited > GAP_PATIENCE || reference.early_bytes() > MAX_REFERENCE_EARLY {
             tell(&[]);
             reference.skip_gap(|b, _| tell(b));
             self.reference_gap_since = None;
@@ -438,12 +460,34 @@ impl Session {
                 self.outbox.take_timer();
                 self.with_protocol(shared, now, |p, exchange| p.on_timer(exchange));
             }
-            if self.client.gap_since.is_some_and(|since| since + GAP_PATIENCE <= now) {
-                self.on_gap(None, EndReason::CaptureGap, shared, now);
+            if self.gap_deadline(shared).is_some_and(|at| at <= now) {
+                self.on_gap_timer(shared, now);
             }
             self.check_patience(shared, now);
         }
         self.after_events(shared, now);
+    }
+
+    /// When to look at missing bytes.
+    fn gap_deadline(&self, shared: &Shared) -> Option<Instant> {
+        let patience = match shared.config.capture_clock {
+            CaptureClock::Live => GAP_PATIENCE,
+            CaptureClock::Recorded => GAP_RECHECK,
+        };
+        self.client.gap_since.map(|missed| missed.at + patience)
+    }
+
+    /// Gives up missing bytes that the client would have sent again by now.
+    fn on_gap_timer(&mut self, shared: &mut Shared, now: Instant) {
+        let captured_until = shared.captured_until;
+        if shared.config.capture_clock == CaptureClock::Recorded
+            && let Some(missed) = &mut self.client.gap_since
+            && captured_until.saturating_sub(missed.captured_at) < GAP_PATIENCE.as_nanos() as u64
+        {
+            missed.at = now;
+            return;
+        }
+        self.on_gap(None, EndReason::CaptureGap, shared, now);
     }
 
     /// Gives up what the target has made no progress with for too long, and clients that say nothing any more.
@@ -475,7 +519,7 @@ impl Session {
             } else {
                 self.last_client + shared.config.keepalive_timeout
             };
-            let gap = self.client.gap_since.map(|since| since + GAP_PATIENCE);
+            let gap = self.gap_deadline(shared);
             let retry =
                 self.retry_at.filter(|_| self.outbox.staged_len() > 0 || self.outbox.needs_preparation());
             deadline =
@@ -550,6 +594,7 @@ impl Session {
         }
         if let Some(connection) = &self.connection {
             self.outbox.settle(connection, &mut shared.counters);
+            self.outbox.take_sent(&mut shared.sent_requests);
         }
         self.drop_closed(shared);
         limited

@@ -1,7 +1,7 @@
 //! Link headers: finding the IP packet in a captured frame.
 //!
-//! Owns Ethernet with its VLAN tags, Linux cooked captures, BSD loopback and raw IP. Leaves the IP header itself to
-//! [`super::ip`], and the writing of link headers to the sink.
+//! Owns Ethernet with its VLAN tags, Linux cooked captures, BSD loopback, NFLOG and raw IP. Leaves the IP header itself to
+//! [`super::ip`], tunnels to [`super::tunnel`], and the writing of link headers to the sink.
 
 use super::u16_at;
 
@@ -24,6 +24,8 @@ pub enum LinkType {
     LinuxCooked,
     /// Linux cooked capture, version 2.
     LinuxCooked2,
+    /// Linux netfilter log (`-i nflog:…`): a list of attributes, one of which is the packet.
+    Nflog,
 }
 
 impl LinkType {
@@ -35,8 +37,21 @@ impl LinkType {
             // DLT_RAW differs between systems (12, 14); 101 is its number in files; 228 and 229 are IPv4 and IPv6 only.
             12 | 14 | 101 | 228 | 229 => Some(Self::Raw),
             113 => Some(Self::LinuxCooked),
+            239 => Some(Self::Nflog),
             276 => Some(Self::LinuxCooked2),
             _ => None,
+        }
+    }
+
+    /// The `LINKTYPE_` number that says this in capture files.
+    pub const fn number(self) -> u16 {
+        match self {
+            Self::Null => 0,
+            Self::Ethernet => 1,
+            Self::Raw => 101,
+            Self::LinuxCooked => 113,
+            Self::Nflog => 239,
+            Self::LinuxCooked2 => 276,
         }
     }
 }
@@ -60,7 +75,15 @@ pub enum LinkError {
 /// # Errors
 /// [`LinkError`] when the frame is too short for its link header or does not carry IP.
 pub fn ip_packet(link: LinkType, frame: &[u8], wire_len: usize) -> Result<(&[u8], usize), LinkError> {
+    let mut frame = frame;
+    let mut wire_len = wire_len;
     let start = match link {
+        LinkType::Nflog => {
+            let (payload, payload_len) = nflog_payload(frame)?;
+            frame = payload;
+            wire_len = payload_len;
+            0
+        }
         LinkType::Ethernet => behind_tags(frame, 12, 14)?,
         LinkType::LinuxCooked => behind_tags(frame, 14, 16)?,
         LinkType::LinuxCooked2 => behind_tags(frame, 0, 20)?,
@@ -90,6 +113,41 @@ fn behind_tags(frame: &[u8], type_at: usize, header_len: usize) -> Result<usize,
             }
             _ => return Err(LinkError::NotIp),
         }
+    }
+    Err(LinkError::NotIp)
+}
+
+/// The packet among the attributes of an NFLOG frame, and its length before the capture cut the frame.
+///
+/// Attributes are in the capturing host's byte order, which is not recorded with the frame; but their types are small numbers.
+fn nflog_payload(frame: &[u8]) -> Result<(&[u8], usize), LinkError> {
+    /// Family (one byte), version (one byte), group (two bytes).
+    const HEADER: usize = 4;
+    const VERSION: u8 = 0;
+    const TYPE_PAYLOAD: u16 = 9;
+    /// More attributes than netfilter has; the bound keeps a hostile frame from being walked to its end.
+    const MAX_ATTRIBUTES: usize = 64;
+
+    if *frame.get(1).ok_or(LinkError::Truncated)? != VERSION {
+        return Err(LinkError::NotIp);
+    }
+    let mut at = HEADER;
+    for _ in 0..MAX_ATTRIBUTES {
+        let attribute = frame.get(at..).ok_or(LinkError::Truncated)?;
+        let mut len = u16_at(attribute, 0).ok_or(LinkError::Truncated)?;
+        let mut kind = u16_at(attribute, 2).ok_or(LinkError::Truncated)?;
+        if kind > 0xff {
+            len = len.swap_bytes();
+            kind = kind.swap_bytes();
+        }
+        let len = usize::from(len);
+        // Its own header counts (linux/netlink.h, struct nlattr).
+        let payload_len = len.checked_sub(4).ok_or(LinkError::NotIp)?;
+        if kind == TYPE_PAYLOAD {
+            let payload = attribute.get(4..len.min(attribute.len())).ok_or(LinkError::Truncated)?;
+            return Ok((payload, payload_len));
+        }
+        at += len.next_multiple_of(4);
     }
     Err(LinkError::NotIp)
 }

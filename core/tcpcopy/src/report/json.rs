@@ -5,6 +5,7 @@ use super::errno::errno_name;
 use super::histogram::Histogram;
 use super::snapshot::{Forwarding, ModuleStatus, RelayStatus, Snapshot};
 use super::{Cause, Stage};
+use crate::offline::OfflineStatus;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
@@ -27,11 +28,29 @@ pub fn json(snapshot: &Snapshot, findings: &[Finding], stage: Stage) -> Value {
         "send_errors": send_errors,
         "delay": delays(&snapshot.delay),
         "relay_delay": delays(&snapshot.relay_delay),
+        "offline": snapshot.offline.as_ref().map(offline),
         "relay": snapshot.relay.iter().map(relay).collect::<Vec<_>>(),
         "modules": snapshot.modules.iter().map(module).collect::<Vec<_>>(),
         "cpu": { "user_seconds": seconds(snapshot.cpu_user), "system_seconds": seconds(snapshot.cpu_system) },
         "memory": { "rss_bytes": snapshot.rss_bytes, "peak_rss_bytes": snapshot.peak_rss_bytes },
         "findings": findings.iter().map(finding).collect::<Vec<_>>(),
+    })
+}
+
+fn offline(offline: &OfflineStatus) -> Value {
+    json!({
+        "frames": offline.frames,
+        "frames_left_out": offline.frames_left_out,
+        "bytes_read": offline.bytes_read,
+        "bytes_total": offline.bytes_total,
+        "passes": offline.passes,
+        "passes_done": offline.passes_done,
+        "captured_seconds": seconds(offline.captured_span),
+        "lag": delays(&offline.lag),
+        "held_back_seconds": seconds(offline.held_back),
+        "flaws": offline.flaws.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "flaw_count": offline.flaw_count,
+        "complete": offline.is_complete,
     })
 }
 

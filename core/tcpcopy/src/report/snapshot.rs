@@ -1,6 +1,7 @@
 //! What a report is made of.
 
 use super::histogram::Histogram;
+use crate::offline::OfflineStatus;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tcpcopy_engine::counters::Counters;
@@ -25,6 +26,8 @@ pub struct Snapshot {
     pub delay: Histogram,
     /// From the capture of a reply at `intercept` to its arrival here, as far as the clocks allow to tell.
     pub relay_delay: Histogram,
+    /// How far capture files were played, if there are any.
+    pub offline: Option<OfflineStatus>,
     /// The `intercept` instances.
     pub relay: Vec<RelayStatus>,
     /// The plugins.

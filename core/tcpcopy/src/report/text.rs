@@ -4,6 +4,7 @@ use super::diagnosis::Finding;
 use super::errno::{errno_hint, errno_name};
 use super::histogram::Histogram;
 use super::snapshot::{ModuleStatus, Snapshot};
+use crate::offline::OfflineStatus;
 use std::fmt::Write;
 use std::time::Duration;
 use tcpcopy_engine::counters::{ByReason, EndReason};
@@ -46,10 +47,26 @@ pub fn interval_line(now: &Snapshot, previous: &Snapshot) -> String {
             ),
         );
     }
+    if let Some(offline) = &now.offline {
+        append_position(&mut line, offline, previous.offline.as_ref());
+    }
     append(&mut line, format_args!(" relay={}/{}", now.relay_connected(), now.relay_wanted()));
     let cpu = if seconds > 0.0 { busy / seconds * 100.0 } else { 0.0 };
     append(&mut line, format_args!(" cpu={cpu:.0}% rss={}", bytes(now.rss_bytes)));
     line
+}
+
+/// How far the replay of capture files has come.
+fn append_position(line: &mut String, now: &OfflineStatus, previous: Option<&OfflineStatus>) {
+    match now.share_read() {
+        Some(share) => append(line, format_args!(" read={:.1}%", share * 100.0)),
+        None => append(line, format_args!(" read={}", bytes(now.bytes_read))),
+    }
+    let lag = previous.map_or_else(|| now.lag.clone(), |previous| now.lag.since(&previous.lag));
+    if lag.count() > 0 {
+        let (p50, p99) = (lag.quantile(0.5), lag.quantile(0.99));
+        append(line, format_args!(" lag_p50={} lag_p99={}", short(p50), short(p99)));
+    }
 }
 
 /// The three lines that tell of a finding.
@@ -71,6 +88,9 @@ pub fn closing_report(snapshot: &Snapshot, findings: &[Finding]) -> String {
         snapshot.elapsed.as_secs_f64(),
         plural(snapshot.workers as u64, "worker")
     ));
+    if let Some(offline) = &snapshot.offline {
+        offline_part(&mut report, offline);
+    }
     capture_part(&mut report, snapshot);
     session_part(&mut report, snapshot);
     request_part(&mut report, snapshot);
@@ -97,15 +117,50 @@ pub fn closing_report(snapshot: &Snapshot, findings: &[Finding]) -> String {
     report.text
 }
 
+fn offline_part(report: &mut Report, offline: &OfflineStatus) {
+    report.head("capture files");
+    let read = match (offline.bytes_total, offline.share_read()) {
+        (Some(total), Some(share)) => {
+            format!("{}, {:.1} % of {}", bytes(offline.bytes_read), share * 100.0, bytes(total))
+        }
+        _ => bytes(offline.bytes_read),
+    };
+    report.row("frames played", offline.frames, read);
+    report.row_if("frames left out", offline.frames_left_out, "by -F or --at");
+    if offline.passes > 1 {
+        report.row("times played to the end", offline.passes_done.into(), format!("of {}", offline.passes));
+    }
+    let span = offline.captured_span.as_secs_f64();
+    report.text_row(
+        "captured time",
+        &format!("{span:.1} s"),
+        "from the first packet to the last that was played",
+    );
+    if offline.lag.count() > 0 {
+        report.delays("requests late by", &offline.lag);
+    }
+    if offline.held_back >= Duration::from_millis(1) {
+        report.text_row("reading held back", &short(offline.held_back), "while the target had enough to do");
+    }
+    if offline.flaw_count > 0 {
+        report.row("damaged places", offline.flaw_count, "");
+        for flaw in offline.flaws.iter().take(LONGEST_LIST) {
+            report.line(format_args!("    {flaw}"));
+        }
+    }
+}
+
 fn capture_part(report: &mut Report, snapshot: &Snapshot) {
     let c = &snapshot.counters;
     report.head("captured");
     report.row("packets", c.packets_captured, bytes(c.bytes_captured));
-    report.row(
-        "dropped by the kernel",
-        snapshot.kernel_dropped,
-        share(snapshot.kernel_dropped, snapshot.kernel_received),
-    );
+    if snapshot.offline.is_none() {
+        report.row(
+            "dropped by the kernel",
+            snapshot.kernel_dropped,
+            share(snapshot.kernel_dropped, snapshot.kernel_received),
+        );
+    }
     report.row_if("not for a server in -x", c.packets_ignored, "");
     report.row_if("malformed", c.packets_malformed, "");
     report.row_if("fragments", c.fragments, format!("{} dropped", c.fragments_dropped));
@@ -178,7 +233,9 @@ fn sending_part(report: &mut Report, snapshot: &Snapshot) {
 
 fn delay_part(report: &mut Report, snapshot: &Snapshot) {
     report.head("delays");
-    report.delays("capture to injection", &snapshot.delay);
+    if snapshot.offline.is_none() {
+        report.delays("capture to injection", &snapshot.delay);
+    }
     report.delays("reply through the relay", &snapshot.relay_delay);
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     Capture, CaptureFilter, CaptureMethod, Clients, Growth, Injection, InjectionMethod, Joining, Limits,
-    Load, Pacing, Relay, RelayAtStart, RelayServer, Token, Waiting,
+    Load, Offline, Pacing, Relay, RelayAtStart, RelayServer, Token, Waiting,
 };
 use crate::failure::UsageError;
 use crate::options::LowArgs;
@@ -209,8 +209,27 @@ fn read_token(
     Ok(Some(Token::new(token)))
 }
 
-pub(super) fn capture(low: &LowArgs, transfers: &[Transfer]) -> Result<Capture, UsageError> {
-    let mut interfaces: Vec<String> = split_list(&low.interfaces).map(str::to_owned).collect();
+/// Whether what was given as an interface (`-i`) is a capture file, as in TCPCopy's offline build.
+pub(super) fn is_capture_file(name: &str) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    let is_interface = !name.contains('/') && Path::new("/sys/class/net").join(name).exists();
+    let is_file = |meta: std::fs::Metadata| meta.is_file() || meta.file_type().is_fifo();
+    !is_interface && std::fs::metadata(name).is_ok_and(is_file)
+}
+
+pub(super) fn capture(
+    low: &LowArgs,
+    transfers: &[Transfer],
+    offline: Option<&Offline>,
+) -> Result<Capture, UsageError> {
+    let mut interfaces: Vec<String> =
+        split_list(&low.interfaces).filter(|name| !is_capture_file(name)).map(str::to_owned).collect();
+    if offline.is_some() && !interfaces.is_empty() {
+        return Err(UsageError::new(
+            format!("-i {}: nothing is captured while files are replayed", interfaces.join(",")),
+            "leave -i out, or the files",
+        ));
+    }
     if interfaces.iter().any(|name| name == "any") {
         interfaces.clear();
     }

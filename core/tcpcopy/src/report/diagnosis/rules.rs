@@ -26,6 +26,9 @@ impl Rules<'_> {
     }
 
     pub(super) fn capture(&mut self) {
+        if self.settings.offline.is_some() {
+            return self.files();
+        }
         let (c, capture) = (&self.snapshot.counters, &self.settings.capture);
         let interface = match capture.interfaces.as_slice() {
             [] => "any",
@@ -77,6 +80,19 @@ impl Rules<'_> {
             let command =
                 format!("tcpcopy … -B {} (or --workers {})", megabytes * 4, self.snapshot.workers + 1);
             self.find(Cause::KernelDrops, Leg::Capture, what, command);
+        }
+    }
+
+    /// What is wrong with capture files.
+    fn files(&mut self) {
+        let c = &self.snapshot.counters;
+        if c.connections_seen == 0 && c.packets_ignored >= 100 {
+            let what = format!(
+                "{} packets of the capture were played and none was for a server in -x: the servers have other ports or \
+                 addresses there",
+                c.packets_captured
+            );
+            self.find(Cause::CaptureOther, Leg::Capture, what, "tcpcopy inspect FILE");
         }
     }
 

@@ -1,0 +1,433 @@
+//! pcapng: sections of blocks, each with its length before and behind it.
+//!
+//! Owns the blocks that describe interfaces and hold packets, and finding the way back behind damage: to the next block of a known
+//! type whose two lengths agree. All other blocks (names, statistics, secrets) are passed over.
+
+use crate::flaw::{Damage, FlawHandle, FlawKind};
+use crate::pcap::{cut, order_by};
+use crate::reader::{Found, Head, Note, Progress};
+use crate::stream::{Have, Stream};
+use crate::{LinkType, MAX_RECORD};
+use nom::bytes::complete::take;
+use nom::number::Endianness;
+use nom::number::complete::u16 as number_u16;
+use nom::{IResult, Parser};
+use std::io;
+
+/// What a section header begins with, in either byte order.
+pub(crate) const SECTION: u32 = 0x0a0d_0d0a;
+/// Tells a section's byte order.
+const BYTE_ORDER: u32 = 0x1a2b_3c4d;
+const INTERFACE: u32 = 1;
+/// The packet block of early drafts.
+const OLD_PACKET: u32 = 2;
+const SIMPLE_PACKET: u32 = 3;
+const ENHANCED_PACKET: u32 = 6;
+/// Blocks that are known to exist: names, statistics, journal entries, secrets, custom blocks.
+const OTHER_KNOWN: [u32; 6] = [4, 5, 9, 0xa, 0xbad, 0x4000_0bad];
+
+/// Type and length.
+const BLOCK_HEADER: usize = 8;
+/// Header and the length at the end.
+const MIN_BLOCK: usize = BLOCK_HEADER + 4;
+/// A packet of the largest size with its options.
+const MAX_BLOCK: usize = MAX_RECORD + (1 << 16);
+/// Interfaces of one section that are remembered.
+const MAX_INTERFACES: usize = 1 << 16;
+const NANOS: u128 = 1_000_000_000;
+
+/// Bytes of a section header that tell that it is one.
+pub(crate) const MIN_SECTION: usize = 12;
+
+/// Whether `bytes` begin with a section header.
+pub(crate) fn is_section(bytes: &[u8]) -> bool {
+    let order = bytes.get(8..).and_then(|rest| rest.first_chunk()).and_then(|b| order_by(*b, &[BYTE_ORDER]));
+    order.is_some() && bytes.starts_with(&SECTION.to_be_bytes())
+}
+
+/// What an interface block says.
+#[derive(Debug)]
+struct Interface {
+    link: Result<LinkType, u16>,
+    snap_len: u32,
+    clock: Clock,
+    /// The flaw that stands for all packets that were left out.
+    unsupported: Option<FlawHandle>,
+}
+
+/// What an interface counts time in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Clock {
+    resolution: Resolution,
+    /// Seconds to add.
+    offset: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Resolution {
+    /// So many nanoseconds in a unit.
+    Nanos(u64),
+    /// So many units in a second.
+    PerSecond(u128),
+}
+
+impl Clock {
+    const MICROS: Self = Self { resolution: Resolution::Nanos(1000), offset: 0 };
+
+    /// `if_tsresol`: a negative power of 10, or of 2 with the highest bit set.
+    fn set_resolution(&mut self, value: u8) {
+        self.resolution = match value {
+            0..=9 => Resolution::Nanos(10_u64.pow(9 - u32::from(value))),
+            // Finer than any number of 64 bits can count a second in.
+            10..=38 => Resolution::PerSecond(10_u128.pow(u32::from(value))),
+            39..=0x7f => Resolution::PerSecond(u128::MAX),
+            _ => Resolution::PerSecond(1_u128 << (value & 0x7f)),
+        };
+    }
+
+    /// Nanoseconds of the Unix epoch; what lies outside is moved to its ends.
+    #[inline]
+    fn nanos(self, units: u64) -> u64 {
+        let nanos = match self.resolution {
+            Resolution::Nanos(in_unit) => match units.checked_mul(in_unit) {
+                Some(nanos) if self.offset == 0 => return nanos,
+                _ => u128::from(units) * u128::from(in_unit),
+            },
+            Resolution::PerSecond(units_in_second) => u128::from(units) * NANOS / units_in_second,
+        };
+        let nanos = i128::try_from(nanos).unwrap_or(i128::MAX);
+        let offset = i128::from(self.offset) * NANOS as i128;
+        u64::try_from(nanos.saturating_add(offset).max(0)).unwrap_or(u64::MAX)
+    }
+}
+
+/// What became of a block.
+enum Block {
+    Packet(Found),
+    /// There is nothing to deliver.
+    Passed,
+    Flawed(Damage),
+}
+
+/// Reads blocks.
+pub(crate) struct Pcapng {
+    order: Endianness,
+    interfaces: Vec<Interface>,
+    lost: Option<u64>,
+}
+
+impl Pcapng {
+    pub(crate) const fn new() -> Self {
+        Self { order: Endianness::Little, interfaces: Vec::new(), lost: None }
+    }
+
+    /// The next frame. `note` is told of flaws.
+    #[inline]
+    pub(crate) fn advance(&mut self, stream: &mut Stream, note: &mut Note<'_>) -> io::Result<Progress> {
+        loop {
+            if self.lost.is_some() {
+                match self.find_way(stream, note)? {
+                    Have::Enough => {}
+                    Have::Idle => return Ok(Progress::Idle),
+                    Have::End => return Ok(Progress::End),
+                }
+            }
+            match stream.ensure(MIN_BLOCK)? {
+                Have::Enough => {}
+                Have::Idle => return Ok(Progress::Idle),
+                Have::End => return Ok(cut(stream, note)),
+            }
+            let Some((kind, order, len)) = self.block_header(stream.bytes()) else {
+                self.lose_way(stream);
+                continue;
+            };
+            match stream.ensure(len)? {
+                Have::Enough => {}
+                Have::Idle => return Ok(Progress::Idle),
+                Have::End if self.find_within(stream.bytes()) => {
+                    self.lose_way(stream);
+                    continue;
+                }
+                Have::End => return Ok(cut(stream, note)),
+            }
+            if !are_lengths_equal(&stream.bytes()[..len]) {
+                self.lose_way(stream);
+                continue;
+            }
+            let body = &stream.bytes()[BLOCK_HEADER..len - 4];
+            match self.block(kind, order, body, len, stream.offset(), note) {
+                Block::Packet(found) => return Ok(Progress::Frame(found)),
+                Block::Passed => {}
+                Block::Flawed(damage) => note.flaw(stream.offset(), len as u64, FlawKind::Damaged(damage)),
+            }
+            stream.consume(len);
+        }
+    }
+
+    fn lose_way(&mut self, stream: &mut Stream) {
+        self.lost = Some(stream.offset());
+        stream.consume(1);
+    }
+
+    #[inline]
+    fn number(&self, bytes: [u8; 4]) -> u32 {
+        number_in(self.order, bytes)
+    }
+
+    /// Type, byte order and length (a multiple of four) of the block that `bytes`, twelve or more, begin with.
+    #[inline]
+    fn block_header(&self, bytes: &[u8]) -> Option<(u32, Endianness, usize)> {
+        let &[a, b, c, d, e, f, g, h, i, j, k, l] = bytes.first_chunk::<MIN_BLOCK>()?;
+        let kind = self.number([a, b, c, d]);
+        let order = if kind == SECTION { order_by([i, j, k, l], &[BYTE_ORDER])?.0 } else { self.order };
+        let len = number_in(order, [e, f, g, h]) as usize;
+        // Some writers leave the padding out of the length.
+        (MIN_BLOCK..=MAX_BLOCK).contains(&len).then(|| (kind, order, len.next_multiple_of(4)))
+    }
+
+    #[inline]
+    fn block(
+        &mut self,
+        kind: u32,
+        order: Endianness,
+        body: &[u8],
+        block_len: usize,
+        offset: u64,
+        note: &mut Note<'_>,
+    ) -> Block {
+        match kind {
+            ENHANCED_PACKET => {
+                let Some(&[a, b, c, d, fields @ ..]) = body.first_chunk::<20>() else {
+                    return Block::Flawed(Damage::BlockContents);
+                };
+                let interface = self.number([a, b, c, d]) as usize;
+                self.packet(interface, fields, body.len() - 20, 20, block_len, offset, note)
+            }
+            OLD_PACKET => {
+                let Some(&[a, b, _, _, fields @ ..]) = body.first_chunk::<20>() else {
+                    return Block::Flawed(Damage::BlockContents);
+                };
+                let interface = match order {
+                    Endianness::Big => u16::from_be_bytes([a, b]),
+                    _ => u16::from_le_bytes([a, b]),
+                };
+                self.packet(usize::from(interface), fields, body.len() - 20, 20, block_len, offset, note)
+            }
+            SIMPLE_PACKET => self.simple_packet(body, block_len, offset, note),
+            INTERFACE => self.interface(body),
+            SECTION => {
+                self.order = order;
+                self.interfaces.clear();
+                Block::Passed
+            }
+            _ => Block::Passed,
+        }
+    }
+
+    /// A packet with its time (high, low) and lengths (captured, wire) in `fields`.
+    #[inline]
+    #[expect(clippy::too_many_arguments, reason = "one caller for each of two blocks with the same fields")]
+    fn packet(
+        &mut self,
+        interface: usize,
+        fields: [u8; 16],
+        room: usize,
+        header: usize,
+        block_len: usize,
+        offset: u64,
+        note: &mut Note<'_>,
+    ) -> Block {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = fields;
+        let units = u64::from(self.number([a, b, c, d])) << 32 | u64::from(self.number([e, f, g, h]));
+        let len = self.number([i, j, k, l]) as usize;
+        let wire_len = self.number([m, n, o, p]) as usize;
+        if len > room {
+            return Block::Flawed(Damage::BlockContents);
+        }
+        let Some(interface) = self.interfaces.get_mut(interface) else {
+            return Block::Flawed(Damage::Interface);
+        };
+        let Some(link) = interface.link(block_len, offset, note) else { return Block::Passed };
+        Block::Packet(Found {
+            head: Head {
+                at: BLOCK_HEADER + header,
+                len,
+                wire_len: wire_len.max(len),
+                link,
+                record_len: block_len,
+            },
+            time: Some(interface.clock.nanos(units)),
+        })
+    }
+
+    /// A packet of the first interface, without time, cut at its snapshot length.
+    fn simple_packet(&mut self, body: &[u8], block_len: usize, offset: u64, note: &mut Note<'_>) -> Block {
+        let Some((&wire, data)) = body.split_first_chunk::<4>() else {
+            return Block::Flawed(Damage::BlockContents);
+        };
+        let wire_len = self.number(wire) as usize;
+        let Some(interface) = self.interfaces.first_mut() else { return Block::Flawed(Damage::Interface) };
+        let limit = if interface.snap_len == 0 { usize::MAX } else { interface.snap_len as usize };
+        let len = wire_len.min(limit);
+        if len > data.len() {
+            return Block::Flawed(Damage::BlockContents);
+        }
+        let Some(link) = interface.link(block_len, offset, note) else { return Block::Passed };
+        Block::Packet(Found {
+            head: Head { at: BLOCK_HEADER + 4, len, wire_len, link, record_len: block_len },
+            time: None,
+        })
+    }
+
+    fn interface(&mut self, body: &[u8]) -> Block {
+        let Some((&[a, b, _, _, e, f, g, h], options)) = body.split_first_chunk::<8>() else {
+            return Block::Flawed(Damage::BlockContents);
+        };
+        if self.interfaces.len() >= MAX_INTERFACES {
+            return Block::Flawed(Damage::TooManyInterfaces);
+        }
+        let number = match self.order {
+            Endianness::Big => u16::from_be_bytes([a, b]),
+            _ => u16::from_le_bytes([a, b]),
+        };
+        self.interfaces.push(Interface {
+            link: LinkType::from_dlt(i32::from(number)).ok_or(number),
+            snap_len: self.number([e, f, g, h]),
+            clock: clock(options, self.order),
+            unsupported: None,
+        });
+        Block::Passed
+    }
+
+    /// Facts for reports: the link types and the largest snapshot length of the section at hand.
+    pub(crate) fn interfaces(&self) -> impl Iterator<Item = (LinkType, u32)> + '_ {
+        self.interfaces.iter().filter_map(|interface| Some((interface.link.ok()?, interface.snap_len)))
+    }
+
+    /// Looks for the next block, and reports what was skipped.
+    #[cold]
+    fn find_way(&mut self, stream: &mut Stream, note: &mut Note<'_>) -> io::Result<Have> {
+        let Some(lost_at) = self.lost else { return Ok(Have::Enough) };
+        let have = loop {
+            let mut at = 0;
+            let wanted = loop {
+                if at >= stream.bytes().len() {
+                    break Some(1);
+                }
+                match self.block_at(&stream.bytes()[at..], stream.has_ended()) {
+                    BlockAt::Yes => break None,
+                    BlockAt::No => at += 1,
+                    BlockAt::Unknown(wanted) => break Some(wanted),
+                }
+            };
+            stream.consume(at);
+            let Some(wanted) = wanted else { break Have::Enough };
+            match stream.ensure(wanted)? {
+                Have::Idle => return Ok(Have::Idle),
+                Have::End if stream.bytes().is_empty() => break Have::End,
+                Have::Enough | Have::End => {}
+            }
+        };
+        note.flaw(lost_at, stream.offset() - lost_at, FlawKind::Damaged(Damage::BlockLength));
+        self.lost = None;
+        Ok(have)
+    }
+
+    /// Whether a whole block begins within the last bytes of a file, behind the first.
+    #[cold]
+    fn find_within(&self, bytes: &[u8]) -> bool {
+        (1..bytes.len()).any(|at| matches!(self.block_at(&bytes[at..], true), BlockAt::Yes))
+    }
+
+    /// Whether `bytes` begin with a block of a known type whose lengths agree. `is_all`: nothing follows `bytes`.
+    fn block_at(&self, bytes: &[u8], is_all: bool) -> BlockAt {
+        if bytes.len() < MIN_BLOCK {
+            return if is_all { BlockAt::No } else { BlockAt::Unknown(MIN_BLOCK) };
+        }
+        let Some((kind, _, len)) = self.block_header(bytes) else { return BlockAt::No };
+        let is_known = matches!(kind, SECTION | INTERFACE | OLD_PACKET | SIMPLE_PACKET | ENHANCED_PACKET)
+            || OTHER_KNOWN.contains(&kind);
+        match bytes.get(..len) {
+            _ if !is_known => BlockAt::No,
+            Some(block) if are_lengths_equal(block) => BlockAt::Yes,
+            None if !is_all => BlockAt::Unknown(len),
+            _ => BlockAt::No,
+        }
+    }
+}
+
+impl Interface {
+    /// The link type; `None` when it is not known here, which is noted once.
+    #[inline]
+    fn link(&mut self, block_len: usize, offset: u64, note: &mut Note<'_>) -> Option<LinkType> {
+        match self.link {
+            Ok(link) => Some(link),
+            Err(number) => {
+                match self.unsupported {
+                    Some(handle) => note.grow(handle, block_len as u64),
+                    None => {
+                        let kind = FlawKind::UnsupportedLinkType(number);
+                        self.unsupported = Some(note.handle(offset, block_len as u64, kind));
+                    }
+                }
+                None
+            }
+        }
+    }
+}
+
+/// Whether a block begins somewhere.
+enum BlockAt {
+    Yes,
+    No,
+    /// That can't be told without this many bytes.
+    Unknown(usize),
+}
+
+/// Whether a block's length stands at its end, too. Byte order does not matter to that.
+#[inline]
+fn are_lengths_equal(block: &[u8]) -> bool {
+    block.get(4..8) == block.len().checked_sub(4).and_then(|at| block.get(at..))
+}
+
+#[inline]
+fn number_in(order: Endianness, bytes: [u8; 4]) -> u32 {
+    match order {
+        Endianness::Big => u32::from_be_bytes(bytes),
+        _ => u32::from_le_bytes(bytes),
+    }
+}
+
+/// The clock that an interface's options describe. Options behind a broken one are not read.
+fn clock(mut options: &[u8], order: Endianness) -> Clock {
+    const END: u16 = 0;
+    const RESOLUTION: u16 = 9;
+    const OFFSET: u16 = 14;
+
+    let mut clock = Clock::MICROS;
+    while let Ok((rest, (code, value))) = option(options, order) {
+        match (code, value) {
+            (END, _) => break,
+            (RESOLUTION, [value]) => clock.set_resolution(*value),
+            (OFFSET, value) => {
+                if let Some(&bytes) = value.first_chunk::<8>() {
+                    clock.offset = match order {
+                        Endianness::Big => i64::from_be_bytes(bytes),
+                        _ => i64::from_le_bytes(bytes),
+                    };
+                }
+            }
+            _ => {}
+        }
+        options = rest;
+    }
+    clock
+}
+
+/// An option: code, length, value, padding up to four bytes. The padding of the last may be missing.
+fn option(input: &[u8], order: Endianness) -> IResult<&[u8], (u16, &[u8])> {
+    let (rest, (code, len)) = (number_u16(order), number_u16(order)).parse(input)?;
+    let (rest, value) = take(len).parse(rest)?;
+    let padding = usize::from(len).next_multiple_of(4) - usize::from(len);
+    Ok((rest.get(padding..).unwrap_or_default(), (code, value)))
+}
