@@ -40,7 +40,12 @@ impl<'lab> Offline<'lab> {
     /// # Errors
     /// When it does not end by itself within the options' time to catch up, or not with [`COMPLETE`], or the counters don't add
     /// up.
-    pub fn run(lab: &'lab Lab, options: &ReplayOptions, files: &[impl AsRef<Path>], words: &str) -> Result<Finished> {
+    pub fn run(
+        lab: &'lab Lab,
+        options: &ReplayOptions,
+        files: &[impl AsRef<Path>],
+        words: &str,
+    ) -> Result<Finished> {
         Self::run_to(lab, COMPLETE, options, files, words)
     }
 
@@ -64,7 +69,12 @@ impl<'lab> Offline<'lab> {
     ///
     /// # Errors
     /// When a program is not built, or `intercept` does not get ready.
-    pub fn start(lab: &'lab Lab, options: &ReplayOptions, files: &[impl AsRef<Path>], words: &str) -> Result<Self> {
+    pub fn start(
+        lab: &'lab Lab,
+        options: &ReplayOptions,
+        files: &[impl AsRef<Path>],
+        words: &str,
+    ) -> Result<Self> {
         let files: Vec<&Path> = files.iter().map(AsRef::as_ref).collect();
         Self::start_with(lab, options, &files, words, Pipes::default())
     }

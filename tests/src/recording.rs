@@ -91,9 +91,9 @@ impl Recording {
 
 fn start_tcpdump(lab: &Lab, ports: &[u16], words: &str, file: &str, pipes: Pipes) -> Result<Process> {
     let mut command = Command::new(tools::TCPDUMP.require()?);
-    // A buffer that holds seconds of load; each packet written at once; as root, because another user could neither write to
-    // the lab's folder nor be had in a user namespace.
-    command.args(["-i", "eth0", "-n", "-s", "0", "-B", "131072", "-U", "-Z", "root", "-w", file]);
+    // A buffer that holds seconds of load; as root, because another user could neither write to the lab's folder nor be had in
+    // a user namespace.
+    command.args(["-i", "eth0", "-n", "-s", "0", "-B", "393216", "-Z", "root", "-w", file]);
     command.args(words.split_whitespace());
     let ports: Vec<String> = ports.iter().map(|port| format!("port {port}")).collect();
     command.arg(format!("tcp and ({})", ports.join(" or ")));

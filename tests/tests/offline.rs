@@ -83,17 +83,17 @@ fn redis(options: ReplayOptions, copies: u64, loads: Vec<RedisLoad>) {
 
 #[test]
 fn fifty_connections() {
-    redis(redis_options(), 1, vec![mixed(50, 40_000)]);
+    redis(redis_options(), 1, vec![mixed(50, 150_000)]);
 }
 
 #[test]
 fn pipelines_of_16() {
-    redis(redis_options(), 1, vec![RedisLoad { pipeline: 16, ..mixed(50, 200_000) }]);
+    redis(redis_options(), 1, vec![RedisLoad { pipeline: 16, ..mixed(50, 500_000) }]);
 }
 
 #[test]
 fn thousand_connections() {
-    redis(redis_options(), 1, vec![mixed(1000, 30_000)]);
+    redis(redis_options(), 1, vec![mixed(1000, 60_000)]);
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn one_connection_right_after_another_run() {
 
 #[test]
 fn values_of_16_kib() {
-    redis(redis_options(), 1, vec![set(20, 5_000, 16 << 10)]);
+    redis(redis_options(), 1, vec![set(20, 8_000, 16 << 10)]);
 }
 
 #[test]
@@ -130,22 +130,17 @@ fn three_copies_of_pipelines_of_16() {
 
 #[test]
 fn fifty_connections_over_ipv6() {
-    redis(redis_options().over(Family::V6), 1, vec![mixed(50, 30_000)]);
+    redis(redis_options().over(Family::V6), 1, vec![mixed(50, 80_000)]);
 }
 
 #[test]
 fn clients_mapped_to_another_net() {
-    redis(redis_options().tcpcopy("-c 10.78.0.0/24"), 1, vec![mixed(50, 30_000)]);
+    redis(redis_options().tcpcopy("-c 10.78.0.0/24"), 1, vec![mixed(50, 80_000)]);
 }
 
 #[test]
 fn clients_mapped_to_another_net_over_ipv6() {
     redis(redis_options().over(Family::V6).tcpcopy("-c fd78::/64"), 1, vec![mixed(50, 10_000)]);
-}
-
-#[test]
-fn two_workers() {
-    redis(redis_options().tcpcopy("--workers 2"), 1, vec![mixed(50, 30_000)]);
 }
 
 /// Answers of `value_bytes` each: the target's replies, not the requests, are what is large.
@@ -222,12 +217,12 @@ fn nginx(words: [&str; 3], times: usize, load: impl FnOnce(&Lab) -> Result<()>) 
 
 #[test]
 fn keep_alive_small() {
-    nginx(SPEEDS, 1, |lab| gets(Nginx::SMALL, 50, 15_000).run(lab.host(Host::Client)));
+    nginx(SPEEDS, 1, |lab| gets(Nginx::SMALL, 50, 40_000).run(lab.host(Host::Client)));
 }
 
 #[test]
 fn answers_of_100_kb() {
-    nginx(SPEEDS, 1, |lab| gets(Nginx::LARGE, 20, 4_000).run(lab.host(Host::Client)));
+    nginx(SPEEDS, 1, |lab| gets(Nginx::LARGE, 20, 3_000).run(lab.host(Host::Client)));
 }
 
 #[test]
@@ -261,7 +256,7 @@ fn posts(bytes: usize, connections: usize, requests: usize, reuse: Connections) 
 
 #[test]
 fn posts_of_20_kb() {
-    posts(20_000, 20, 4_000, Connections::Kept);
+    posts(20_000, 20, 6_000, Connections::Kept);
 }
 
 #[test]
@@ -369,8 +364,8 @@ fn a_window_of_time_and_no_more() {
         ] {
             servers.target.reset()?;
             let words = format!("--asap --at {window}");
-            let finished = Offline::run(lab, &redis_options(), &[&loads.file], &words)
-                .with_context(|| words.clone())?;
+            let finished =
+                Offline::run(lab, &redis_options(), &[&loads.file], &words).with_context(|| words.clone())?;
             let only = check_only(&servers.target, wanted, other);
             with_report(only.with_context(|| words.clone()), &finished)?;
             with_report(finished.report().check_delivered(), &finished)?;
@@ -466,6 +461,34 @@ fn idle_gaps_are_capped() {
     });
 }
 
+/// Distances between requests that came with so much time between them when they were recorded, on both servers.
+#[test]
+fn the_distances_are_the_original_ones() {
+    const PAUSE: f64 = 0.1;
+    lab_test(LabOptions::default(), |lab| {
+        let servers = RedisPair::start(lab)?;
+        let load = RedisLoad { pause: Duration::from_secs_f64(PAUSE), ..set(1, 15, 64) };
+        let (file, _) = record(lab, &[REDIS], || load.run(lab.host(Host::Client)))?;
+        for (words, factor) in [("", 1.0), ("-a 10", 0.1), ("-a 0.5", 2.0), ("--asap", 0.0)] {
+            servers.target.reset()?;
+            let monitor = servers.target.monitor()?;
+            let finished = replay_equal(lab, &servers, &redis_options(), &[&file], words, 1)?;
+            let times = times(&monitor.wait_for(15, SOON)?)?;
+            let check = || {
+                for pair in times.windows(2) {
+                    let (distance, wanted) = (pair[1] - pair[0], PAUSE * factor);
+                    // A pause of 100 ms is a few longer, the more so on a busy machine.
+                    let may_be = wanted * 0.9 - 0.01..wanted * 1.4 + 0.03;
+                    ensure!(may_be.contains(&distance), "{distance} s instead of {wanted} with {words:?}");
+                }
+                Ok(())
+            };
+            with_report(check(), &finished)?;
+        }
+        Ok(())
+    });
+}
+
 /// Reads the latest report until the target has got what online got.
 fn wait_equal(servers: &RedisPair<'_>) -> Result<()> {
     let sets = servers.online.calls("set")?;
@@ -476,7 +499,8 @@ fn wait_equal(servers: &RedisPair<'_>) -> Result<()> {
 fn a_file_that_grows_is_followed() {
     lab_test(LabOptions::default(), |lab| {
         let servers = RedisPair::start(lab)?;
-        let recording = Recording::start(lab, &[REDIS])?;
+        // Each packet is in the file as soon as tcpdump has it.
+        let recording = Recording::start_as(lab, &[REDIS], "growing.pcap", "-U")?;
         let file = recording.file().context("a recording into a file")?.to_owned();
         mixed(20, 4_000).run(lab.host(Host::Client))?;
         let mut offline = Offline::start(lab, &redis_options(), &[file], "--follow")?;
@@ -581,8 +605,8 @@ fn interrupted_it_ends_well_and_a_second_run_delivers_everything() {
     });
 }
 
-/// Requests in the first `bytes` of a recording of requests that have a packet each: what is whole of it.
-fn whole_requests(recording: &[u8]) -> usize {
+/// What is whole of a recording of requests that have a packet each: how many they are, and where the rest begins.
+fn whole(recording: &[u8]) -> (usize, usize) {
     let field = |at: usize| Some(u32::from_le_bytes(*recording.get(at..)?.first_chunk()?) as usize);
     let (mut at, mut requests) = (24, 0);
     while let Some(length) = field(at + 8) {
@@ -595,7 +619,7 @@ fn whole_requests(recording: &[u8]) -> usize {
         );
         at += 16 + length;
     }
-    requests
+    (requests, at)
 }
 
 #[test]
@@ -605,9 +629,12 @@ fn of_a_truncated_file_what_is_whole_arrives() {
         let load = set(20, 4_000, 300);
         let (file, _) = record(lab, &[REDIS], || load.run(lab.host(Host::Client)))?;
         let mut bytes = std::fs::read(&file)?;
-        ensure!(whole_requests(&bytes) == 4_000, "{} requests are recorded", whole_requests(&bytes));
-        bytes.truncate(bytes.len() * 6 / 10);
-        let expected = whole_requests(&bytes) as u64;
+        let (recorded, _) = whole(&bytes);
+        ensure!(recorded == 4_000, "{recorded} requests are recorded");
+        bytes.truncate(bytes.len() * 6 / 10 - 7);
+        let (expected, rest) = whole(&bytes);
+        ensure!(rest < bytes.len(), "the cut is between two packets");
+        let expected = expected as u64;
         std::fs::write(&file, &bytes)?;
         for (words, code) in [("--asap", INCOMPLETE), ("--asap --allow-loss 100", COMPLETE)] {
             servers.target.reset()?;
@@ -619,11 +646,8 @@ fn of_a_truncated_file_what_is_whole_arrives() {
                 let sets = servers.target.calls("set")?;
                 ensure!(sets == expected, "{sets} requests of {expected} that are whole");
                 let said = &finished.tcpcopy.output;
-                ensure!(said.contains("recorded.pcap"), "the file is not named");
-                ensure!(
-                    said.contains(&bytes.len().to_string()) || said.contains("truncated"),
-                    "not said where"
-                );
+                let place = format!("recorded.pcap: at byte {rest}");
+                ensure!(said.contains(&place), "not said: {place}");
                 Ok(())
             };
             with_report(check(), &finished)?;
