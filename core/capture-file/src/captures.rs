@@ -256,7 +256,10 @@ impl Captures {
         };
         self.since_look += 1;
         if self.since_look >= LOOK_AGAIN || (candidate.is_none() && self.ready.is_empty()) {
-            self.look_at_idle()?;
+            if let Err(error) = self.look_at_idle() {
+                self.ready.extend(candidate);
+                return Err(error);
+            }
         }
         loop {
             if let Some(turn) = candidate

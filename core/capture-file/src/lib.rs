@@ -16,14 +16,18 @@ mod input;
 mod pcap;
 mod pcapng;
 mod reader;
+mod rotate;
 mod stream;
+mod writer;
 
 pub use captures::{Captures, SourceFacts, Step};
 pub use error::{OpenError, ReadError};
 pub use flaw::{Damage, Flaw, FlawKind};
 pub use input::{AtEnd, Input, Position};
 pub use reader::FileFormat;
+pub use rotate::{RecordError, RotateOptions, RotatingWriter, by_name};
 pub use tcpcopy_engine::wire::link::LinkType;
+pub use writer::{CaptureWriter, Format, WriteError};
 
 /// Longest captured part of one frame, in bytes; what claims to be longer is damage.
 pub const MAX_RECORD: usize = 16 << 20;

@@ -85,19 +85,18 @@ impl Clock {
         };
     }
 
-    /// Nanoseconds of the Unix epoch; what lies outside is moved to its ends.
+    /// Nanoseconds of the Unix epoch; `None` for times before it or past the year 2554, which are those of broken clocks.
     #[inline]
-    fn nanos(self, units: u64) -> u64 {
+    fn nanos(self, units: u64) -> Option<u64> {
         let nanos = match self.resolution {
             Resolution::Nanos(in_unit) => match units.checked_mul(in_unit) {
-                Some(nanos) if self.offset == 0 => return nanos,
+                Some(nanos) if self.offset == 0 => return Some(nanos),
                 _ => u128::from(units) * u128::from(in_unit),
             },
             Resolution::PerSecond(units_in_second) => u128::from(units) * NANOS / units_in_second,
         };
-        let nanos = i128::try_from(nanos).unwrap_or(i128::MAX);
         let offset = i128::from(self.offset) * NANOS as i128;
-        u64::try_from(nanos.saturating_add(offset).max(0)).unwrap_or(u64::MAX)
+        u64::try_from(i128::try_from(nanos).ok()?.checked_add(offset)?).ok()
     }
 }
 
@@ -256,7 +255,7 @@ impl Pcapng {
                 link,
                 record_len: block_len,
             },
-            time: Some(interface.clock.nanos(units)),
+            time: interface.clock.nanos(units),
         })
     }
 

@@ -45,7 +45,7 @@ pub(crate) struct Head {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Found {
     pub(crate) head: Head,
-    /// In nanoseconds of the Unix epoch, if the record has a time.
+    /// In nanoseconds of the Unix epoch, if the record has a time that makes sense.
     pub(crate) time: Option<u64>,
 }
 

@@ -3,6 +3,7 @@
 use crate::mapping::MappingOptions;
 use crate::sampling::SamplingRamp;
 use crate::time::Duration;
+use crate::wire::tunnel::Decap;
 
 /// Where the round-trip time that replies are delayed by comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -53,6 +54,8 @@ pub struct EngineConfig {
     pub mid_stream: MidStreamPolicy,
     /// What the times of captured packets mean.
     pub capture_clock: CaptureClock,
+    /// Tunnels that captured packets are taken out of (`--decap`).
+    pub decap: Decap,
     /// How long a target may make no progress (`-t`).
     pub session_timeout: Duration,
     /// How long a client may send nothing (`-k`).
@@ -82,6 +85,7 @@ impl EngineConfig {
             pace: Pace::Measured,
             mid_stream: MidStreamPolicy::Join,
             capture_clock: CaptureClock::Live,
+            decap: Decap::NONE,
             session_timeout: Duration::from_secs(600),
             keepalive_timeout: Duration::from_secs(7200),
             memory_limit: 1024 << 20,

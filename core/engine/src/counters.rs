@@ -217,6 +217,8 @@ counters! {
     packets_ignored,
     /// Captured packets that are not what their headers say (lengths, options), or have flags that make no sense together.
     packets_malformed,
+    /// Tunnels opened; a packet in a tunnel in a tunnel counts twice.
+    packets_decapsulated,
     /// IP fragments captured.
     fragments,
     /// IP fragments dropped because the rest never came, or because too many were waiting.

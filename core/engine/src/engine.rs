@@ -21,7 +21,7 @@ use crate::timer::TimerWheel;
 use crate::wire::fragment::{FragmentOutcome, Reassembler};
 use crate::wire::ip::IpPacket;
 use crate::wire::tcp::{TcpFlags, TcpSegment};
-use crate::wire::{PROTOCOL_TCP, link};
+use crate::wire::{PROTOCOL_TCP, link, tunnel};
 use slab::Slab;
 
 /// Fragments held at most, and for how long (RFC 8200, section 4.5).
@@ -31,6 +31,8 @@ const FRAGMENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Memory given up at once when the limit is reached, as a divisor of the limit: shedding one session at a time would scan all
 /// of them for each.
 const SHED_SHARE: u64 = 10;
+/// Tunnels within tunnels that are followed; more are no network anyone runs.
+const MAX_TUNNELS: usize = 4;
 /// Calls of a plugin in one turn, each with what came of the one before.
 const MAX_ROUNDS: usize = 32;
 
@@ -109,7 +111,10 @@ impl Engine {
     ) {
         self.shared.counters.packets_captured += 1;
         match link::ip_packet(link, frame, wire_len) {
-            Ok((packet, wire_len)) => self.handle_captured(packet, wire_len, captured_at_nanos, now),
+            Ok((packet, wire_len)) => {
+                self.shared.counters.bytes_captured += wire_len as u64;
+                self.handle_captured(packet, wire_len, captured_at_nanos, 0, now);
+            }
             Err(link::LinkError::NotIp) => self.shared.counters.packets_ignored += 1,
             Err(_) => self.shared.counters.packets_malformed += 1,
         }
@@ -118,8 +123,15 @@ impl Engine {
         }
     }
 
-    fn handle_captured(&mut self, data: &[u8], wire_len: usize, captured_at_nanos: u64, now: Instant) {
-        self.shared.counters.bytes_captured += wire_len as u64;
+    /// Takes a captured packet that was in `tunnels` tunnels.
+    fn handle_captured(
+        &mut self,
+        data: &[u8],
+        wire_len: usize,
+        captured_at_nanos: u64,
+        tunnels: usize,
+        now: Instant,
+    ) {
         let Ok(packet) = IpPacket::parse(data, wire_len) else {
             self.shared.counters.packets_malformed += 1;
             return;
@@ -129,7 +141,7 @@ impl Engine {
             self.shared.counters.fragments_dropped += self.captured_fragments.expire(now);
             match self.captured_fragments.push(&packet, data, now) {
                 FragmentOutcome::Complete(whole) => match IpPacket::parse(&whole, whole.len()) {
-                    Ok(packet) => self.handle_packet(&packet, captured_at_nanos, now),
+                    Ok(packet) => self.handle_packet(&packet, captured_at_nanos, tunnels, now),
                     Err(_) => self.shared.counters.packets_malformed += 1,
                 },
                 FragmentOutcome::Waiting => {}
@@ -137,13 +149,29 @@ impl Engine {
             }
             return;
         }
-        self.handle_packet(&packet, captured_at_nanos, now);
+        self.handle_packet(&packet, captured_at_nanos, tunnels, now);
     }
 
-    fn handle_packet(&mut self, packet: &IpPacket<'_>, captured_at_nanos: u64, now: Instant) {
-        if packet.protocol != PROTOCOL_TCP {
+    /// Opens the tunnel that `packet` may be.
+    fn handle_tunnel(&mut self, packet: &IpPacket<'_>, captured_at_nanos: u64, tunnels: usize, now: Instant) {
+        let inner = if tunnels < MAX_TUNNELS { tunnel::open(packet, self.shared.config.decap) } else { None };
+        let Some((link, frame, wire_len)) = inner else {
             self.shared.counters.packets_ignored += 1;
             return;
+        };
+        self.shared.counters.packets_decapsulated += 1;
+        match link::ip_packet(link, frame, wire_len) {
+            Ok((packet, wire_len)) => {
+                self.handle_captured(packet, wire_len, captured_at_nanos, tunnels + 1, now);
+            }
+            Err(link::LinkError::NotIp) => self.shared.counters.packets_ignored += 1,
+            Err(_) => self.shared.counters.packets_malformed += 1,
+        }
+    }
+
+    fn handle_packet(&mut self, packet: &IpPacket<'_>, captured_at_nanos: u64, tunnels: usize, now: Instant) {
+        if packet.protocol != PROTOCOL_TCP {
+            return self.handle_tunnel(packet, captured_at_nanos, tunnels, now);
         }
         let Ok(segment) = TcpSegment::parse(packet.payload, packet.payload_len) else {
             self.shared.counters.packets_malformed += 1;

@@ -20,7 +20,7 @@ use tcpcopy_engine::wire::fragment::{FragmentOutcome, Reassembler};
 use tcpcopy_engine::wire::ip::IpPacket;
 use tcpcopy_engine::wire::link;
 use tcpcopy_engine::wire::tcp::TcpSegment;
-use tcpcopy_net::source::{CaptureStatistics, CapturedFrame, LinkType, Readiness};
+use tcpcopy_net::source::{CaptureStatistics, CapturedFrame, Readiness};
 
 const PROTOCOL_TCP: u8 = 6;
 
@@ -223,14 +223,7 @@ fn take_frame(
     now: Instant,
     each: &mut dyn FnMut(CapturedReply<'_>),
 ) -> bool {
-    let link_type = match frame.link_type {
-        LinkType::Ethernet => link::LinkType::Ethernet,
-        LinkType::Raw => link::LinkType::Raw,
-        LinkType::Null => link::LinkType::Null,
-        LinkType::LinuxCooked => link::LinkType::LinuxCooked,
-        LinkType::LinuxCooked2 => link::LinkType::LinuxCooked2,
-    };
-    let Ok((packet, wire_len)) = link::ip_packet(link_type, frame.data, frame.wire_len) else { return false };
+    let Ok((packet, wire_len)) = link::ip_packet(frame.link_type, frame.data, frame.wire_len) else { return false };
     let Ok(ip) = IpPacket::parse(packet, wire_len) else { return false };
     if ip.fragment.is_none() {
         return take_packet(packet, &ip, frame.captured_at_nanos, Origin::Whole, each);

@@ -31,14 +31,15 @@ Examples:
   Redis, request by request, through the plugin of that name:
       tcpcopy -x 6379-10.0.0.2:6379 -s 10.0.0.3 --module redis
 
-Commands about plugins (each has a --help of its own):
+Commands (each has a --help of its own):
+  tcpcopy record -x 80 -w FILE                       record what clients send, to be replayed later
   tcpcopy plugins                                    list those that are found by name
   tcpcopy plugin check MODULE --pcap FILE            run one over a capture file, and show what it would send
   tcpcopy plugin new NAME                            write the beginnings of a new one
   tcpcopy plugin componentize IN -o OUT              make a component of a core WebAssembly module";
 
 const SHORT_AFTER: &str = "\
-Each option is explained at length by --help. Commands: tcpcopy plugins, tcpcopy plugin check|new|componentize.";
+Each option is explained at length by --help. Commands: tcpcopy record, tcpcopy plugins, tcpcopy plugin check|new|componentize.";
 
 const ABOUT: &str = "Replays live TCP traffic of real clients towards a target server";
 
@@ -178,6 +179,13 @@ pub struct LowArgs {
         help_heading = "Capture"
     )]
     pub snaplen: u32,
+
+    /// Open tunnels: vxlan, geneve, gre, erspan, several separated by commas
+    ///
+    /// For mirror ports that send copies of packets in tunnels, and for captures of such. The clients' packets inside are
+    /// replayed; those outside as well, if -x names their ports.
+    #[arg(long = "decap", value_name = "TUNNEL,…", help_heading = "Capture")]
+    pub decap: Vec<String>,
 
     /// Capture through libpcap instead of the memory-mapped ring
     #[arg(long = "pcap-capture", help_heading = "Capture")]

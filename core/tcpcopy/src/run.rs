@@ -392,6 +392,7 @@ fn engine(settings: &Settings, worker: u16, workers: usize, seed: u64) -> Engine
             Some(_) => CaptureClock::Recorded,
             None => CaptureClock::Live,
         },
+        decap: settings.capture.decap,
         session_timeout: settings.limits.session_timeout,
         keepalive_timeout: settings.limits.keepalive_timeout,
         memory_limit: settings.limits.memory_bytes / workers as u64,

@@ -7,6 +7,7 @@ mod check;
 mod offline;
 mod plugins;
 
+pub(crate) use check::{decap, with_tunnels};
 pub use offline::{Amount, Moment, Offline, Tempo, Unit, Window};
 
 pub use plugins::{Carrying, ModuleFacts, Plugins, WantedModule, check_together, ports_served};
@@ -22,6 +23,7 @@ use std::time::Duration;
 use tcpcopy_engine::mapping::{ClientPool, MappingOptions};
 use tcpcopy_engine::plugin::Inputs;
 use tcpcopy_engine::protocol::Bodies;
+use tcpcopy_engine::wire::tunnel::Decap;
 use tcpcopy_net::filter::Streams;
 
 /// Everything that a run needs to know.
@@ -137,6 +139,8 @@ pub struct Capture {
     pub buffer_bytes: usize,
     /// Bytes of each packet; none for all of it.
     pub snapshot: Option<NonZeroU32>,
+    /// Tunnels that are opened (`--decap`).
+    pub decap: Decap,
 }
 
 /// Through what packets are captured.
@@ -333,6 +337,11 @@ impl Settings {
         } else if capture.method == CaptureMethod::Pcap && workers.get() > 1 {
             workers = NonZeroUsize::MIN;
             warnings.push("--workers has no use with --pcap-capture: libpcap serves one worker".to_owned());
+        } else if !capture.decap.is_empty() && workers.get() > 1 {
+            workers = NonZeroUsize::MIN;
+            warnings.push(
+                "--workers has no use with --decap: packets are shared out by what can be seen outside of the tunnel".to_owned(),
+            );
         }
         if low.daemon && low.log.is_none() {
             warnings.push("-d without -l: messages and reports go nowhere".to_owned());

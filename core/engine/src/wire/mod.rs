@@ -1,6 +1,6 @@
 //! Packets as bytes: checked views over what was captured, and the writer of what goes out.
 //!
-//! Owns the formats (link headers, IPv4, IPv6, TCP, checksums, fragments) and every length check on them; hostile bytes
+//! Owns the formats (link headers, IPv4, IPv6, tunnels, TCP, checksums, fragments) and every length check on them; hostile bytes
 //! become a typed error here and nowhere else. Leaves to others what a packet means for a session, and to whom it is
 //! addressed. Byte order on the wire is big-endian; everything that leaves this module is in host order.
 
@@ -10,6 +10,7 @@ pub mod ip;
 pub mod link;
 pub mod packet;
 pub mod tcp;
+pub mod tunnel;
 
 #[cfg(test)]
 mod tests;

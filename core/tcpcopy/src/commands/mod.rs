@@ -6,6 +6,7 @@ mod check;
 mod componentize;
 mod list;
 mod new;
+mod record;
 
 use crate::failure::{UsageError, run_failure_lines};
 use clap::{Parser, Subcommand};
@@ -26,6 +27,11 @@ enum Command {
     /// Name, version, kind and interface, what each needs, and its file. Looked in are the directories of TCPCOPY_PLUGIN_PATH,
     /// /usr/local/lib/tcpcopy/plugins, /usr/lib/tcpcopy/plugins, and plugins beside this program.
     Plugins,
+    /// Record what clients send to files, to be replayed later
+    ///
+    /// As `tcpdump -w` would, but with the filter made for a replay: the clients' side alone unless --both is given, and with
+    /// rotation and compression. Needs the right to capture (root or CAP_NET_RAW). Exit code 3 if packets were lost.
+    Record(record::RecordArgs),
     /// Check, begin or package a plugin
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -64,7 +70,7 @@ impl From<anyhow::Error> for CommandError {
 
 /// Whether the first argument asks for a command.
 pub fn is_command(first: Option<&OsStr>) -> bool {
-    first.is_some_and(|word| word == "plugins" || word == "plugin")
+    first.is_some_and(|word| word == "plugins" || word == "plugin" || word == "record")
 }
 
 /// Carries out the command that `arguments`, the program's name included, ask for.
@@ -82,6 +88,7 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         .try_init();
     let done = match commands.command {
         Command::Plugins => list::run(),
+        Command::Record(args) => record::run(&args),
         Command::Plugin(PluginCommand::Check(args)) => check::run(&args),
         Command::Plugin(PluginCommand::New(args)) => new::run(&args),
         Command::Plugin(PluginCommand::Componentize(args)) => componentize::run(&args),

@@ -163,6 +163,7 @@ fn capture_part(report: &mut Report, snapshot: &Snapshot) {
     }
     report.row_if("not for a server in -x", c.packets_ignored, "");
     report.row_if("malformed", c.packets_malformed, "");
+    report.row_if("taken out of tunnels", c.packets_decapsulated, "");
     report.row_if("fragments", c.fragments, format!("{} dropped", c.fragments_dropped));
     report.row_if("segments repeated", c.segments_repeated, "nothing new in them");
     report.row_if("segments out of order", c.segments_reordered, "put in order");

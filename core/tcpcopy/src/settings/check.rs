@@ -12,6 +12,7 @@ use std::num::{NonZeroU8, NonZeroU16, NonZeroU32};
 use std::path::Path;
 use std::time::Duration;
 use tcpcopy_engine::mapping::{ClientPool, Family};
+use tcpcopy_engine::wire::tunnel::{self, Decap};
 use tcpcopy_net::filter::{Streams, incoming, with_references};
 
 /// Most parallel connections to one `intercept` that TCPCopy allows.
@@ -235,6 +236,7 @@ pub(super) fn capture(
     }
     interfaces.dedup();
     check_interfaces("-i", &interfaces)?;
+    let decap = decap(&low.decap)?;
     let filter = match low.filter.as_deref().map(str::trim) {
         Some("") => {
             return Err(UsageError::new(
@@ -243,7 +245,7 @@ pub(super) fn capture(
             ));
         }
         Some(given) => CaptureFilter::Given(given.to_owned()),
-        None => CaptureFilter::Generated(filter_for(transfers)),
+        None => CaptureFilter::Generated(with_tunnels(filter_for(transfers), decap)),
     };
     let method = if low.pcap_capture { CaptureMethod::Pcap } else { CaptureMethod::Ring };
     let megabytes = low.buffer.unwrap_or(match method {
@@ -257,6 +259,32 @@ pub(super) fn capture(
         streams: Streams::Requests,
         buffer_bytes: megabytes as usize * MEGABYTE as usize,
         snapshot: NonZeroU32::new(low.snaplen),
+        decap,
+    })
+}
+
+/// `expression`, or a tunnel that is opened.
+pub(crate) fn with_tunnels(expression: String, decap: Decap) -> String {
+    match tunnel::filter(decap) {
+        Some(tunnels) => format!("{expression} or {tunnels}"),
+        None => expression,
+    }
+}
+
+/// The tunnels that are to be opened.
+///
+/// # Errors
+/// An unknown name.
+pub(crate) fn decap(lists: &[String]) -> Result<Decap, UsageError> {
+    if lists.is_empty() {
+        return Ok(Decap::NONE);
+    }
+    let list = lists.join(",");
+    list.parse().map_err(|error| {
+        UsageError::new(
+            format!("--decap {list}: {error}"),
+            "known are vxlan, geneve, gre and erspan, separated by commas",
+        )
     })
 }
 

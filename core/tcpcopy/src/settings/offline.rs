@@ -5,7 +5,7 @@ use crate::options::LowArgs;
 use jiff::{SignedDuration, Timestamp};
 use std::fmt;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 use tcpcopy_capture_file::{AtEnd, Input};
 
@@ -114,7 +114,7 @@ impl Offline {
         warnings: &mut Vec<String>,
     ) -> Result<Option<Self>, UsageError> {
         let args = &low.offline;
-        let mut inputs: Vec<Input> = args.offline.iter().map(input).collect();
+        let mut inputs: Vec<Input> = args.offline.iter().map(|path| input(path)).collect();
         let names = low.interfaces.iter().flat_map(|list| list.split(','));
         let files = names.map(str::trim).filter(|name| is_file(name));
         inputs.extend(files.map(|name| Input::File(name.into())));
@@ -193,8 +193,8 @@ impl Offline {
     }
 }
 
-fn input(path: &PathBuf) -> Input {
-    if path.as_os_str() == "-" { Input::Stdin } else { Input::File(path.clone()) }
+fn input(path: &Path) -> Input {
+    if path.as_os_str() == "-" { Input::Stdin } else { Input::File(path.to_owned()) }
 }
 
 fn tempo(low: &LowArgs) -> Result<Tempo, UsageError> {

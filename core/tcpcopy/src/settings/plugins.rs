@@ -246,7 +246,7 @@ pub(super) fn apply(
     capture.streams = Streams::RequestsAndReferences;
     match &mut capture.filter {
         CaptureFilter::Generated(expression) => {
-            *expression = check::filter_of_both(transfers, capture.method);
+            *expression = check::with_tunnels(check::filter_of_both(transfers, capture.method), capture.decap);
         }
         CaptureFilter::Given(_) => warnings.push(format!(
             "-F: {} needs what the online server answers: the filter has to let packets from the online server pass as well",

@@ -62,6 +62,52 @@ fn every_link_type_leads_to_the_packet() {
     }
 }
 
+/// An NFLOG frame with `attributes` (type, value), in the byte order that `bytes` gives.
+fn nflog(attributes: &[(u16, &[u8])], bytes: fn(u16) -> [u8; 2]) -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 7];
+    for (kind, value) in attributes {
+        frame.extend(bytes(4 + value.len() as u16));
+        frame.extend(bytes(*kind));
+        frame.extend_from_slice(value);
+        frame.resize(frame.len().next_multiple_of(4), 0);
+    }
+    frame
+}
+
+#[test]
+fn the_payload_attribute_of_nflog_is_the_packet() {
+    for (_, packet) in packets() {
+        for bytes in [u16::to_le_bytes, u16::to_be_bytes] {
+            let frame = nflog(&[(1, &[8, 0, 1, 0]), (10, b"prefix\0"), (9, &packet)], bytes);
+            assert_eq!(ip_packet(LinkType::Nflog, &frame, 0), Ok((&packet[..], packet.len())));
+            let followed = nflog(&[(9, &packet), (4, &[0; 4])], bytes);
+            assert_eq!(ip_packet(LinkType::Nflog, &followed, 0), Ok((&packet[..], packet.len())));
+            // A capture that cut the frame cut the packet; the attribute knows its length.
+            let unpadded = frame.len() - (packet.len().next_multiple_of(4) - packet.len());
+            let cut = ip_packet(LinkType::Nflog, &frame[..unpadded - 5], 0);
+            assert_eq!(cut, Ok((&packet[..packet.len() - 5], packet.len())));
+            for cut in 0..=unpadded - packet.len() {
+                let found = ip_packet(LinkType::Nflog, &frame[..cut], frame.len());
+                assert_eq!(found, Err(LinkError::Truncated), "{cut}");
+            }
+        }
+    }
+}
+
+#[test]
+fn nflog_without_a_packet_is_no_ip() {
+    let [(_, packet), _] = packets();
+    let mut other_version = nflog(&[(9, &packet)], u16::to_le_bytes);
+    other_version[1] = 1;
+    // An attribute shorter than its own header leads nowhere.
+    let short = [&[2, 0, 0, 7][..], &2u16.to_le_bytes(), &1u16.to_le_bytes(), &[0; 60]].concat();
+    let many = nflog(&[(4, &[0_u8; 4][..]); 100], u16::to_le_bytes);
+    let arp = nflog(&[(9, &[0; 28])], u16::to_le_bytes);
+    for frame in [other_version, short, many, arp] {
+        assert_eq!(ip_packet(LinkType::Nflog, &frame, frame.len()), Err(LinkError::NotIp));
+    }
+}
+
 #[test]
 fn what_is_not_ip_is_told_apart() {
     let (ether_type, packet) = packets()[0].clone();
@@ -75,7 +121,7 @@ fn what_is_not_ip_is_told_apart() {
         assert_eq!(ip_packet(link, &[0x77; 60], 60), Err(LinkError::NotIp), "{link:?}");
     }
     let known: Vec<i32> = (-5..300).filter(|dlt| LinkType::from_dlt(*dlt).is_some()).collect();
-    assert_eq!(known, [0, 1, 12, 14, 101, 108, 113, 228, 229, 276]);
+    assert_eq!(known, [0, 1, 12, 14, 101, 108, 113, 228, 229, 239, 276]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod fragments;
 mod headers;
+mod tunnels;
 
 use super::PROTOCOL_TCP;
 use super::checksum::{self, Checksum};
