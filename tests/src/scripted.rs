@@ -39,7 +39,7 @@ pub struct Conversation {
     pub start: Start,
     /// Who ended it.
     pub server_end: ServerEnd,
-    /// Whether all bytes between the first and the last are there.
+    /// Whether all bytes of the client between the first and the last are there. What is missing of the server is made up.
     pub record: Record,
 }
 
@@ -183,11 +183,16 @@ fn take_turns(part: &str, client_is_first: bool, conversation: &mut Conversation
         let digits =
             (0..hex.len() / 2).filter_map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).ok());
         let bytes: Vec<u8> = digits.collect();
-        if is_missing(&bytes) {
-            conversation.record = Record::Gaps;
-            continue;
-        }
         let is_request = line.starts_with('\t') != client_is_first;
+        let bytes = match (missing(&bytes), is_request) {
+            (None, _) => bytes,
+            // As many came, though nobody knows which.
+            (Some(count), false) => vec![b'?'; count],
+            (Some(_), true) => {
+                conversation.record = Record::Gaps;
+                continue;
+            }
+        };
         match (conversation.turns.last_mut(), is_request) {
             (Some(Turn::Request(last)), true) | (Some(Turn::Answer(last)), false) => last.extend(bytes),
             (_, true) => conversation.turns.push(Turn::Request(bytes)),
@@ -196,10 +201,10 @@ fn take_turns(part: &str, client_is_first: bool, conversation: &mut Conversation
     }
 }
 
-/// Whether these bytes are tshark's own words in the place of bytes that it has not got.
-fn is_missing(bytes: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(bytes);
-    text.starts_with('[') && text.trim_end_matches('\0').ends_with(" bytes missing in capture file]")
+/// How many bytes are missing, if these are tshark's own words in the place of bytes that it has not got.
+fn missing(bytes: &[u8]) -> Option<usize> {
+    let text = std::str::from_utf8(bytes).ok()?.trim_end_matches('\0');
+    text.strip_prefix('[')?.strip_suffix(" bytes missing in capture file]")?.parse().ok()
 }
 
 /// What a client's connection brought.
@@ -339,8 +344,10 @@ mod tests {
             b"[7 bytes missing in capture file]\0".iter().map(|byte| format!("{byte:02x}")).collect();
         let part = format!("\nNode 0: 10.0.0.2:80\n\t6162\n\t63\n6465\n{missing}\n\t66\n====\n");
         take_turns(&part, false, &mut both);
-        let turns = [Turn::Request(b"abc".into()), Turn::Answer(b"de".into()), Turn::Request(b"f".into())];
-        assert_eq!(both.turns, turns);
+        let answer = Turn::Answer(b"de???????".into());
+        assert_eq!(both.turns, [Turn::Request(b"abc".into()), answer, Turn::Request(b"f".into())]);
+        assert_eq!(both.record, Record::Whole);
+        take_turns(&format!("\t{missing}\n"), false, &mut both);
         assert_eq!(both.record, Record::Gaps);
         assert_eq!(both.requests(), b"abcf");
     }
