@@ -115,12 +115,12 @@ impl Layout {
         record.captured <= self.longest() && record.fraction < 1_000_000_000 / self.unit
     }
 
-    /// Whether bytes found somewhere look like a record's header.
-    fn is_likely(&self, record: &Record, last_seconds: Option<u32>) -> bool {
+    /// Whether bytes found somewhere look like a record's header; `before` is the time of the record before.
+    fn is_likely(&self, record: &Record, before: Option<u32>) -> bool {
         self.is_ordinary(record)
             && (1..=record.wire.min(MAX_LIKELY)).contains(&record.captured)
             && record.wire as usize <= MAX_RECORD
-            && last_seconds.is_none_or(|last| record.seconds.abs_diff(last) <= FAR)
+            && before.is_none_or(|before| record.seconds.abs_diff(before) <= FAR)
     }
 }
 
@@ -196,7 +196,9 @@ impl Pcap {
                 stream.ensure(len + header_len)?;
             }
             let next = self.layout.record(stream.bytes(), len);
-            if self.is_suspect(&record, next.as_ref()) && self.has_wrong_length(stream, &record, len)? {
+            if self.is_suspect(&record, next.as_ref())
+                && self.has_wrong_length(stream, &record, next.as_ref(), len)?
+            {
                 self.lost = Some(stream.offset());
                 stream.consume(1);
                 continue;
@@ -221,20 +223,35 @@ impl Pcap {
     /// Whether a record or what follows it gives reason to look twice.
     #[inline]
     fn is_suspect(&self, record: &Record, next: Option<&Record>) -> bool {
-        !self.layout.is_ordinary(record) || next.is_some_and(|next| !self.layout.is_ordinary(next))
+        !self.layout.is_ordinary(record)
+            || next.is_some_and(|next| !self.layout.is_ordinary(next) || !self.leads_on(record, next))
     }
 
-    /// Whether a suspect record of `len` bytes has wrong lengths: others begin within it, or it is shorter than it had reason to be.
+    /// Whether what follows `record` may be a record: not too long, and of about the same time.
+    #[inline]
+    fn leads_on(&self, record: &Record, next: &Record) -> bool {
+        let is_near = |seconds: u32| next.seconds.abs_diff(seconds) <= FAR;
+        next.captured <= self.layout.longest()
+            && (is_near(record.seconds) || self.last_seconds.is_some_and(is_near))
+    }
+
+    /// Whether a suspect record of `len` bytes has wrong lengths: others begin within it, or it leads nowhere and is not what one
+    /// expects: shorter than it had reason to be, or of another time.
     #[cold]
-    fn has_wrong_length(&self, stream: &mut Stream, record: &Record, len: usize) -> io::Result<bool> {
+    fn has_wrong_length(
+        &self,
+        stream: &mut Stream,
+        record: &Record,
+        next: Option<&Record>,
+        len: usize,
+    ) -> io::Result<bool> {
         let Layout { snap_len, .. } = self.layout;
         let limit = if snap_len == 0 { MAX_SNAP_LEN } else { snap_len };
-        let is_as_expected = record.captured == record.wire.min(limit);
-        let leads_on = matches!(self.chain_at(stream.bytes(), len, true), Chain::Yes);
-        if self.is_chain_within(stream, len)? {
-            return Ok(true);
-        }
-        Ok(!is_as_expected && !leads_on && !stream.bytes()[len..].is_empty())
+        let is_as_expected = record.captured > 0
+            && record.captured == record.wire.min(limit)
+            && self.last_seconds.is_none_or(|last| record.seconds.abs_diff(last) <= FAR);
+        let leads_nowhere = next.is_some_and(|next| !self.leads_on(record, next));
+        Ok((!is_as_expected && leads_nowhere) || self.is_chain_within(stream, len)?)
     }
 
     /// The record's time; that of the one before if it alone is far off.
@@ -304,24 +321,32 @@ impl Pcap {
     }
 
     /// Whether records begin at `at` that lead from one to the next. `is_all`: nothing follows `bytes`.
+    ///
+    /// The time of the last record counts only where the chain is short: if that one was damaged, it must not keep all others out.
     fn chain_at(&self, bytes: &[u8], at: usize, is_all: bool) -> Chain {
         let mut next = at;
+        let mut before = None;
+        let is_near = |first: Option<u32>| match (self.last_seconds, first) {
+            (Some(last), Some(first)) => first.abs_diff(last) <= FAR,
+            _ => true,
+        };
         for links in 0..CHAIN {
             if next == bytes.len() && is_all {
                 // A chain that leads to the very end is none by chance.
-                return if links > 0 { Chain::Yes } else { Chain::No };
+                return if links > 0 && is_near(before) { Chain::Yes } else { Chain::No };
             }
             let Some(record) = self.layout.record(bytes, next) else {
                 return match is_all {
                     false => Chain::Unknown(next + self.layout.record_header),
                     // The end was cut off.
-                    true if links > 1 => Chain::Yes,
+                    true if links > 1 && is_near(before) => Chain::Yes,
                     true => Chain::No,
                 };
             };
-            if !self.layout.is_likely(&record, self.last_seconds) {
+            if !self.layout.is_likely(&record, before) {
                 return Chain::No;
             }
+            before = Some(record.seconds);
             next += self.layout.record_header + record.captured as usize;
         }
         Chain::Yes

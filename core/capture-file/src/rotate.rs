@@ -21,7 +21,7 @@ const ZSTD_LEVEL: i32 = 3;
 /// What files to write, and when to begin the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RotateOptions {
-    /// Name of the file. When one of the limits below is set, files get a number before the extension: `web.pcap.gz` becomes
+    /// Name of the file. When `max_bytes` or `max_age` is set, files get a number before the extension: `web.pcap.gz` becomes
     /// `web-00001.pcap.gz`.
     pub path: PathBuf,
     /// Format of the files.
@@ -48,7 +48,7 @@ impl RotateOptions {
     }
 
     const fn is_rotating(&self) -> bool {
-        self.max_bytes.is_some() || self.max_age.is_some() || self.max_files.is_some()
+        self.max_bytes.is_some() || self.max_age.is_some()
     }
 
     /// Name of the file with this number.

@@ -196,7 +196,9 @@ impl Stream {
             self.start = 0;
             self.end = left;
         }
-        if self.end == self.window.len() {
+        if self.window.is_empty() {
+            self.window = vec![0; WINDOW];
+        } else if self.end == self.window.len() {
             let grown = (self.window.len() * 2).clamp(WINDOW, MAX_WINDOW);
             self.window.resize(grown, 0);
         } else if self.window.len() > WINDOW && self.end < WINDOW / 4 {

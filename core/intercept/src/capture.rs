@@ -223,7 +223,9 @@ fn take_frame(
     now: Instant,
     each: &mut dyn FnMut(CapturedReply<'_>),
 ) -> bool {
-    let Ok((packet, wire_len)) = link::ip_packet(frame.link_type, frame.data, frame.wire_len) else { return false };
+    let Ok((packet, wire_len)) = link::ip_packet(frame.link_type, frame.data, frame.wire_len) else {
+        return false;
+    };
     let Ok(ip) = IpPacket::parse(packet, wire_len) else { return false };
     if ip.fragment.is_none() {
         return take_packet(packet, &ip, frame.captured_at_nanos, Origin::Whole, each);

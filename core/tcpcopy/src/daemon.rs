@@ -1,10 +1,10 @@
 //! Start of the process: background, process number file, messages.
 
 use crate::failure::{HintExt, failure};
+use crate::progress::Messages;
 use crate::settings::{Place, Settings};
 use std::ffi::OsString;
 use std::fs::OpenOptions;
-use std::io;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -110,7 +110,7 @@ pub fn start_messages(settings: &Settings) -> anyhow::Result<()> {
             )?;
             builder.with_ansi(false).with_writer(file).try_init()
         }
-        None => builder.with_writer(io::stderr).try_init(),
+        None => builder.with_writer(|| Messages).try_init(),
     };
     Ok(())
 }

@@ -11,6 +11,7 @@ pub mod host;
 pub mod modules;
 pub mod offline;
 pub mod options;
+pub mod progress;
 pub mod report;
 pub mod run;
 pub mod settings;

@@ -33,13 +33,14 @@ Examples:
 
 Commands (each has a --help of its own):
   tcpcopy record -x 80 -w FILE                       record what clients send, to be replayed later
+  tcpcopy inspect FILE…                              tell what is in captures, before a replay
   tcpcopy plugins                                    list those that are found by name
   tcpcopy plugin check MODULE --pcap FILE            run one over a capture file, and show what it would send
   tcpcopy plugin new NAME                            write the beginnings of a new one
   tcpcopy plugin componentize IN -o OUT              make a component of a core WebAssembly module";
 
 const SHORT_AFTER: &str = "\
-Each option is explained at length by --help. Commands: tcpcopy record, tcpcopy plugins, tcpcopy plugin check|new|componentize.";
+Each option is explained at length by --help. Commands: tcpcopy record, tcpcopy inspect, tcpcopy plugins, tcpcopy plugin check|new|componentize.";
 
 const ABOUT: &str = "Replays live TCP traffic of real clients towards a target server";
 
@@ -60,7 +61,7 @@ returns them to tcpcopy.";
     long_about = LONG_ABOUT,
     after_help = SHORT_AFTER,
     after_long_help = EXAMPLES,
-    override_usage = "tcpcopy -x TRANSFER,… -s SERVER,… [OPTIONS]",
+    override_usage = "tcpcopy -x TRANSFER,… -s SERVER,… [OPTIONS]\n       tcpcopy --offline FILE… -x TRANSFER,… -s SERVER,… [OPTIONS]",
     disable_help_flag = true,
     disable_version_flag = true,
     args_override_self = true,

@@ -5,8 +5,9 @@
 
 use crate::failure::{HintExt, failure};
 use crate::modules::Modules;
-use crate::offline::{Feed, Verdict};
-use crate::report::{RelayStatus, RemoteStatus, Reporter, Snapshot};
+use crate::offline::{Feed, Verdict, lost_requests};
+use crate::progress::{On, Progress, ProgressState};
+use crate::report::{Histogram, Lines, RelayStatus, RemoteStatus, Reporter, Snapshot};
 use crate::settings::{
     CaptureFilter, CaptureMethod, Growth, InjectionMethod, Joining, Pacing, RelayAtStart, Settings, Waiting,
 };
@@ -36,6 +37,8 @@ use tcpcopy_relay::{RelayClients, RelayOptions};
 const RELAY_PATIENCE: Duration = Duration::from_secs(5);
 /// How often workers beside the first publish their numbers.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(200);
+/// How often the progress bar is drawn.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// How often a worker that never sleeps looks for signals.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(20);
 /// Packets of a ring slot when nothing else is asked for: what GRO and TSO make of segments.
@@ -166,16 +169,21 @@ impl Main<'_> {
         let mut stop_at = None;
         let mut patience_until = None;
         let mut next_signal_check = self.started;
+        let mut watch = self.watch(reporter);
         loop {
             let now = clock::monotonic();
-            let until = [next_report, end, stop_at].into_iter().flatten().min();
+            let until = [next_report, end, stop_at, watch.due()].into_iter().flatten().min();
             worker.turn(until.unwrap_or(now + Duration::from_secs(1)))?;
             let now = clock::monotonic();
             if next_report.is_some_and(|at| at <= now) {
                 next_report = interval.map(|interval| now + interval);
-                if let Err(error) = reporter.interval(&self.snapshot(worker), settings) {
+                let snapshot = self.snapshot(worker);
+                if let Err(error) = watch.progress.suspend(|| reporter.interval(&snapshot, settings)) {
                     tracing::error!("can't write statistics: {error}");
                 }
+            }
+            if watch.due().is_some_and(|at| at <= now) {
+                watch.show(&self.snapshot(worker), now);
             }
             let mut signalled = false;
             if worker.take_caller_ready() || now >= next_signal_check {
@@ -210,6 +218,18 @@ impl Main<'_> {
         }
     }
 
+    /// The progress bar, where there is a use for one.
+    fn watch(&self, reporter: &mut Reporter) -> Watch {
+        let output = &self.settings.output;
+        let is_wanted = self.settings.offline.is_some() && output.log_file.is_none();
+        let on = if is_wanted { On::standard_error() } else { On::Plain };
+        let progress = Progress::start(on);
+        if progress.is_shown() {
+            reporter.set_lines(Lines::LeftOut);
+        }
+        Watch { progress, next: self.started, requests: 0, lag: Histogram::new(), shown_at: self.started }
+    }
+
     fn snapshot(&self, first: &mut Worker) -> Snapshot {
         let mut reports = vec![first.report()];
         for slot in self.board.reports.iter().skip(1) {
@@ -239,6 +259,44 @@ impl Main<'_> {
             add_relay(&mut snapshot.relay, report);
         }
         snapshot
+    }
+}
+
+/// The progress bar, and what it showed last.
+struct Watch {
+    progress: Progress,
+    next: Instant,
+    requests: u64,
+    lag: Histogram,
+    shown_at: Instant,
+}
+
+impl Watch {
+    /// When it is to be drawn anew; never where there is none.
+    fn due(&self) -> Option<Instant> {
+        self.progress.is_shown().then_some(self.next)
+    }
+
+    fn show(&mut self, snapshot: &Snapshot, now: Instant) {
+        let Some(offline) = &snapshot.offline else { return };
+        let c = &snapshot.counters;
+        let seconds = now.saturating_since(self.shown_at).as_secs_f64();
+        let lag = offline.lag.since(&self.lag);
+        let all = offline.bytes_total.map(|total| total.saturating_mul(u64::from(offline.passes)));
+        self.progress.update(&ProgressState {
+            position: all.map(|all| (offline.bytes_read, all)),
+            captured: offline.captured_span,
+            sessions: c.sessions_live,
+            requests_per_second: if seconds > 0.0 {
+                (c.requests_sent - self.requests) as f64 / seconds
+            } else {
+                0.0
+            },
+            lag: (lag.count() > 0).then(|| lag.quantile(0.99)),
+            lost: lost_requests(c) - c.requests_waiting,
+        });
+        (self.requests, self.shown_at, self.next) = (c.requests_sent, now, now + PROGRESS_INTERVAL);
+        self.lag = offline.lag.clone();
     }
 }
 

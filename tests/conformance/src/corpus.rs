@@ -67,19 +67,14 @@ fn is_redis(bytes: &[u8]) -> bool {
 /// The connections in a capture whose first request is of a protocol.
 ///
 /// # Errors
-/// When the capture can't be read at all. One whose link type is not supported has no connections; where libpcap stops within a
-/// file (at an interface of another kind), what came before counts.
+/// When the capture can't be read.
 pub fn transcripts(capture: &Capture, sniff: Sniff) -> Result<Vec<Transcript>> {
     let mut found: Vec<Transcript> = Vec::new();
     let name = file_name(&capture.file);
-    let outcome = conversation::read(&capture.file, &capture.ports, &mut |happening: Happening| {
+    conversation::read(&capture.file, &capture.ports, &mut |happening: Happening| {
         note(&mut found, &name, happening);
-    });
-    match outcome {
-        Err(conversation::ReadError::LinkType(_)) => return Ok(Vec::new()),
-        Err(conversation::ReadError::Pcap(_)) if !found.is_empty() => {}
-        other => drop(other.with_context(|| format!("reading {}", capture.file.display()))?),
-    }
+    })
+    .with_context(|| format!("reading {}", capture.file.display()))?;
     found.retain(|transcript| sniff(&transcript.requests()));
     Ok(found)
 }

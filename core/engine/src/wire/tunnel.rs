@@ -34,7 +34,7 @@ pub enum Tunnel {
     Geneve,
     /// IP or Ethernet over IP.
     Gre,
-    /// Mirrored Ethernet frames in GRE, types I, II and III.
+    /// Mirrored Ethernet frames in GRE: types I, II and III, and without a header of their own, as VMware's switches send them.
     Erspan,
 }
 
@@ -198,6 +198,7 @@ fn gre(header: &[u8], decap: Decap) -> Option<(LinkType, usize)> {
         ETHERTYPE_ERSPAN if flags & HAS_SEQUENCE == 0 => Some((LinkType::Ethernet, len)),
         ETHERTYPE_ERSPAN => erspan_2(header.get(len..)?).map(|(link, own)| (link, len + own)),
         ETHERTYPE_ERSPAN_3 => erspan_3(header.get(len..)?).map(|(link, own)| (link, len + own)),
+        ETHERTYPE_ETHERNET if decap.contains(Tunnel::Erspan) => Some((LinkType::Ethernet, len)),
         _ if decap.contains(Tunnel::Gre) => Some((link_of(ether_type)?, len)),
         _ => None,
     }

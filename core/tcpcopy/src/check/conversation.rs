@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use tcpcopy_capture_file::{AtEnd, Captures, Input, Step as CaptureStep};
 use tcpcopy_engine::flow::Endpoint;
 use tcpcopy_engine::protocol::{ClientEnd, Origin};
 use tcpcopy_engine::seq::SeqNumber;
@@ -64,6 +65,8 @@ pub struct FileFacts {
     pub others: u64,
     /// Frames that are not what their headers say.
     pub malformed: u64,
+    /// Places where the file is damaged.
+    pub damaged: u64,
     /// Time of the first frame, in nanoseconds of the Unix epoch.
     pub began: u64,
 }
@@ -71,37 +74,36 @@ pub struct FileFacts {
 /// Why a file can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// libpcap can't.
+    /// It can't be opened, or is no capture.
     #[error(transparent)]
-    Pcap(#[from] pcap::Error),
-    /// Its link type is not supported.
-    #[error("its link type {0} is not supported")]
-    LinkType(i32),
+    Open(#[from] tcpcopy_capture_file::OpenError),
+    /// Reading stopped.
+    #[error(transparent)]
+    Read(#[from] tcpcopy_capture_file::ReadError),
+}
+
+impl ReadError {
+    /// What to do about it.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Open(error) => error.hint().to_owned(),
+            Self::Read(error) => error.hint().to_owned(),
+        }
+    }
 }
 
 /// Reads the capture file and calls `each` with what happened in connections to servers at one of `ports`, in order.
 ///
 /// # Errors
-/// The file can't be opened, or is damaged.
+/// The file can't be opened or read. Where it is damaged, reading goes on behind the damage.
 pub fn read(path: &Path, ports: &[u16], each: &mut dyn FnMut(Happening)) -> Result<FileFacts, ReadError> {
-    let mut capture = pcap::Capture::from_file_with_precision(path, pcap::Precision::Nano)?;
-    let number = capture.get_datalink().0;
-    let link_type = LinkType::from_dlt(number).ok_or(ReadError::LinkType(number))?;
+    let mut captures = Captures::open(&[Input::File(path.to_owned())], AtEnd::Stop)?;
     let mut reader = Reader::new(ports);
-    loop {
-        match capture.next_packet() {
-            Ok(packet) => {
-                // With nanosecond precision tv_usec holds nanoseconds.
-                let seconds = u64::try_from(packet.header.ts.tv_sec).unwrap_or(0);
-                let nanos = u64::try_from(packet.header.ts.tv_usec).unwrap_or(0);
-                let at = seconds.saturating_mul(1_000_000_000).saturating_add(nanos);
-                reader.frame(link_type, packet.data, packet.header.len as usize, at, each);
-            }
-            Err(pcap::Error::NoMorePackets) => break,
-            Err(error) => return Err(error.into()),
-        }
+    while let CaptureStep::Frame(frame) = captures.next()? {
+        reader.frame(frame.link_type, frame.data, frame.wire_len, frame.captured_at_nanos, each);
     }
     reader.finish(each);
+    reader.facts.damaged = captures.flaw_count();
     Ok(reader.facts)
 }
 

@@ -37,6 +37,12 @@ pub fn text(subject: &Subject<'_>, findings: &Findings) -> String {
             ),
         );
     }
+    if findings.file.damaged > 0 {
+        line(
+            &mut text,
+            format_args!("damaged: {} places; tcpcopy inspect tells where", findings.file.damaged),
+        );
+    }
     let requests: usize = findings.sessions.iter().map(|session| session.requests).sum();
     let replies: usize = findings.sessions.iter().map(|session| session.replies).sum();
     line(

@@ -93,10 +93,8 @@ pub(super) fn run(args: &CheckArgs) -> Result<ExitCode, CommandError> {
         text
     };
     let findings = check::check(&args.pcap, &ports, configured.runner(0), &last_fault).map_err(|error| {
-        failure(
-            format!("{}: {error}", args.pcap.display()),
-            "tcpdump -i any -w FILE 'tcp port PORT' makes such a file",
-        )
+        let hint = error.hint();
+        failure(error.to_string(), hint)
     })?;
     let status = status(configured.report(), ports, findings.sessions.len() as u64);
     let title = format!("{} {} ({})", descriptor.name, descriptor.version, kind_text(&modules[0]));

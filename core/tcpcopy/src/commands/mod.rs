@@ -1,9 +1,10 @@
-//! Commands about plugins: what the first word of the command line asks for when it is no option.
+//! Commands: what the first word of the command line asks for when it is no option.
 //!
 //! Replaying itself has no such word: `tcpcopy -x … -s …` is as it was in TCPCopy.
 
 mod check;
 mod componentize;
+mod inspect;
 mod list;
 mod new;
 mod record;
@@ -22,6 +23,11 @@ struct Commands {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Tell what is in captures, before anything is replayed
+    ///
+    /// Connections and how well they were captured, ports and protocols, the command lines that would replay them, and what to know
+    /// before. Nothing is sent. Ends with exit code 1 if a file can't be read.
+    Inspect(inspect::InspectArgs),
     /// List the plugins that --module finds by name
     ///
     /// Name, version, kind and interface, what each needs, and its file. Looked in are the directories of TCPCOPY_PLUGIN_PATH,
@@ -70,7 +76,8 @@ impl From<anyhow::Error> for CommandError {
 
 /// Whether the first argument asks for a command.
 pub fn is_command(first: Option<&OsStr>) -> bool {
-    first.is_some_and(|word| word == "plugins" || word == "plugin" || word == "record")
+    const COMMANDS: [&str; 4] = ["inspect", "plugin", "plugins", "record"];
+    first.is_some_and(|word| COMMANDS.iter().any(|command| word == *command))
 }
 
 /// Carries out the command that `arguments`, the program's name included, ask for.
@@ -87,6 +94,7 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         .without_time()
         .try_init();
     let done = match commands.command {
+        Command::Inspect(args) => inspect::run(&args),
         Command::Plugins => list::run(),
         Command::Record(args) => record::run(&args),
         Command::Plugin(PluginCommand::Check(args)) => check::run(&args),

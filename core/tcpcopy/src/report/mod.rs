@@ -39,6 +39,16 @@ pub struct Reporter {
     json: Option<PathBuf>,
     previous: Snapshot,
     told: Vec<Cause>,
+    lines: Lines,
+}
+
+/// Whether a line of statistics is written at each interval.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lines {
+    /// It is.
+    Written,
+    /// It is not, because a progress bar shows the same; what is wrong is told all the same.
+    LeftOut,
 }
 
 impl Reporter {
@@ -52,7 +62,12 @@ impl Reporter {
             None => None,
         };
         let json = settings.output.stats_json.clone();
-        Ok(Self { log, json, previous: Snapshot::default(), told: Vec::new() })
+        Ok(Self { log, json, previous: Snapshot::default(), told: Vec::new(), lines: Lines::Written })
+    }
+
+    /// Writes lines of statistics from now on, or none.
+    pub const fn set_lines(&mut self, lines: Lines) {
+        self.lines = lines;
     }
 
     /// Writes a line of statistics, and what is wrong if that has changed since the last line.
@@ -61,8 +76,11 @@ impl Reporter {
     /// Writing failed; the run can go on.
     pub fn interval(&mut self, snapshot: &Snapshot, settings: &Settings) -> io::Result<()> {
         let findings = diagnose(snapshot, settings);
-        let mut text = interval_line(snapshot, &self.previous);
-        text.push('\n');
+        let mut text = String::new();
+        if self.lines == Lines::Written {
+            text = interval_line(snapshot, &self.previous);
+            text.push('\n');
+        }
         let causes: Vec<Cause> = findings.iter().map(|finding| finding.cause).collect();
         for finding in findings.iter().filter(|finding| !self.told.contains(&finding.cause)) {
             text.push_str(&finding_lines(finding));

@@ -4,6 +4,7 @@ mod check;
 mod diagnosis;
 mod dry_run;
 mod help;
+mod inspect;
 mod modules;
 mod options;
 mod program;

@@ -2,6 +2,7 @@
 
 use super::support::settings;
 use std::time::Duration;
+use tcpcopy::offline::OfflineStatus;
 use tcpcopy::report::{
     Forwarding, ModuleFaults, ModuleStatus, RelayStatus, RemoteStatus, Reporter, Snapshot, Stage,
     closing_report, diagnose, interval_line, json,
@@ -209,7 +210,7 @@ fn every_json_field_is_in_the_documentation() {
     }
     let documentation =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/report.md")).unwrap();
-    let snapshot = troubled();
+    let snapshot = Snapshot { offline: Some(OfflineStatus::default()), ..troubled() };
     let mut found = Vec::new();
     names(&json(&snapshot, &diagnose(&snapshot, &plain()), Stage::Final), &mut found);
     for reason in EndReason::ALL {
@@ -248,4 +249,25 @@ fn files_are_kept_up_to_date_and_a_problem_is_told_once() {
     let left: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "no temporary file may stay: {left:?}");
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn replays_of_files_tell_how_far_they_came_and_how_late_they_were() {
+    let mut status = OfflineStatus {
+        frames: 30_000,
+        bytes_read: 1 << 20,
+        bytes_total: Some(1 << 20),
+        passes: 3,
+        passes_done: 1,
+        captured_span: Duration::from_secs(10),
+        ..OfflineStatus::default()
+    };
+    status.lag.record(Duration::from_millis(3));
+    let snapshot = Snapshot { offline: Some(status), ..healthy() };
+    let report = closing_report(&snapshot, &[]);
+    assert!(report.contains("33.3 % of 1MB"), "{report}");
+    assert!(report.contains("requests late by"), "{report}");
+    assert!(!report.contains("dropped by the kernel"), "{report}");
+    let line = interval_line(&snapshot, &healthy());
+    assert!(line.contains(" read=33.3% lag_p50="), "{line}");
 }
