@@ -307,14 +307,13 @@ impl Pcap {
     fn is_chain_within(&self, stream: &mut Stream, len: usize) -> io::Result<bool> {
         let mut at = 1;
         while at < len {
-            // What is not there of a pipe is not waited for.
-            let is_all = stream.has_ended() || !stream.may_look_ahead();
-            match self.chain_at(stream.bytes(), at, is_all) {
+            match self.chain_at(stream.bytes(), at, stream.has_ended()) {
                 Chain::Yes => return Ok(true),
-                Chain::No => at += 1,
-                Chain::Unknown(wanted) => {
+                Chain::Unknown(wanted) if stream.may_look_ahead() => {
                     stream.ensure(wanted)?;
                 }
+                // What is not there of a pipe is not waited for, and proves nothing.
+                Chain::No | Chain::Unknown(_) => at += 1,
             }
         }
         Ok(false)

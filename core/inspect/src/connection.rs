@@ -271,3 +271,13 @@ impl Connection {
         self.protocol.is_encrypted()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    /// The documentation of [`crate::Limits`] names a size.
+    #[test]
+    fn a_connection_is_as_large_as_is_said() {
+        let size = size_of::<super::Connection>();
+        assert!((400..=640).contains(&size), "{size}");
+    }
+}

@@ -321,6 +321,7 @@ mod tests {
     fn probes_and_impossible_numbers_are_told_apart() {
         let mut d = begun();
         take(&mut d, 0, 10);
+        assert_eq!(take(&mut d, 9, 1), Taken::Repeated);
         d.acknowledge(ISN + 1 + 10);
         assert_eq!(take(&mut d, 9, 1), Taken::Probe);
         assert_eq!(take(&mut d, 1 << 31 >> 1, 5), Taken::Early);

@@ -1,6 +1,7 @@
 //! What an inspection found: plain numbers, for the text, for JSON and for whoever calls the library.
 
-use crate::advice::{Suggestion, Warning};
+use crate::advice::Warning;
+use crate::commands::Suggestion;
 use crate::packets::PacketCounts;
 use crate::protocol::Protocol;
 use serde::Serialize;

@@ -4,13 +4,15 @@
 //! [`crate::packets`], one connection to [`crate::connection`], and what the numbers mean to [`crate::advice`].
 
 use crate::advice;
+use crate::commands::commands;
 use crate::connection::{Began, Change, Connection, FlowId, Roles, Side};
 use crate::direction::Direction;
 use crate::duplicates::{Duplicates, Identity};
 use crate::findings::{ConnectionCounts, DirectionCounts, Findings};
 use crate::packets::{Packets, Segment, address_bits};
-use crate::protocol::{Protocol, server_name};
+use crate::protocol::Protocol;
 use crate::servers::{Ports, Servers, Share};
+use crate::tls::server_name;
 use tcpcopy_capture_file::Frame;
 use tcpcopy_engine::flow::{Endpoint, FlowMap};
 use tcpcopy_engine::wire::tcp::TcpFlags;
@@ -139,7 +141,7 @@ impl Inspection {
             warnings: Vec::new(),
             commands: Vec::new(),
         };
-        findings.commands = advice::commands(&findings, files, self.decap);
+        findings.commands = commands(&findings, files, self.decap);
         findings.warnings = advice::warnings(&findings);
         findings
     }

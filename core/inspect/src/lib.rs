@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod advice;
+mod commands;
 mod connection;
 mod direction;
 mod duplicates;
@@ -20,8 +21,10 @@ mod protocol;
 mod report;
 mod servers;
 mod text;
+mod tls;
 
-pub use advice::{Severity, Suggestion, Warning, WarningKind};
+pub use advice::{Severity, Warning, WarningKind};
+pub use commands::Suggestion;
 pub use findings::{
     ConnectionCounts, DirectionCounts, Findings, PortFindings, ProtocolCount, Role, ServerFindings,
 };

@@ -6,6 +6,8 @@
 //!
 //! What an input's bytes mean to a body is written down beside the body; [`seeds`] makes inputs by the same rules.
 
+mod capture_file;
+mod capture_seeds;
 mod fragments;
 mod http;
 pub mod mutation;
@@ -19,6 +21,7 @@ mod session;
 mod transfers;
 mod wire;
 
+pub use capture_file::capture_file;
 pub use fragments::fragments;
 pub use http::http;
 pub use mysql::mysql;
@@ -42,7 +45,8 @@ pub struct Target {
 }
 
 /// All fuzz targets.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
+    Target { name: "capture_file", body: capture_file },
     Target { name: "wire", body: wire },
     Target { name: "options", body: options },
     Target { name: "fragments", body: fragments },

@@ -2,6 +2,7 @@
 //!
 //! `cargo run -p tcpcopy-fuzz-bodies --example make-corpus` writes them to `fuzz/corpus`.
 
+use crate::capture_seeds::capture_file;
 use crate::fragments as fragment;
 use crate::mysql_seeds::mysql;
 use crate::redis::{JOINED, OPTIONS};
@@ -35,6 +36,7 @@ pub(crate) fn seed(name: impl Into<String>, bytes: Vec<u8>) -> Seed {
 /// The seeds of a target; none for a name that is no target's.
 pub fn seeds_of(target: &str) -> Vec<Seed> {
     match target {
+        "capture_file" => capture_file(),
         "wire" => wire(),
         "options" => options(),
         "fragments" => fragments(),
@@ -104,7 +106,18 @@ fn wire() -> Vec<Seed> {
     for (name, packet) in packets {
         let ether_type: [u8; 2] = if packet[0] >> 4 == 4 { [8, 0] } else { [0x86, 0xdd] };
         let family = if packet[0] >> 4 == 4 { 2 } else { 10 };
-        let headers: [(&str, Vec<u8>); 6] = [
+        // NFLOG: family, version, group; the packet is attribute 9. VXLAN: IPv4, UDP, the header, Ethernet.
+        let attribute = (4 + packet.len() as u16).to_le_bytes();
+        let outer = (20 + 8 + 8 + 14 + packet.len() as u16).to_be_bytes();
+        let vxlan = [
+            &[0, 0, 0, 0x45, 0, outer[0], outer[1], 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 8, 10, 0, 0, 9][..],
+            &[0xc0, 0, 0x12, 0xb5, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 42, 0],
+            &[2; 12],
+            &ether_type,
+        ];
+        let headers: [(&str, Vec<u8>); 8] = [
+            ("nflog", [&[5, 0, 0, 2, 0, 0, 7][..], &attribute, &[9, 0]].concat()),
+            ("vxlan", vxlan.concat()),
             ("raw", vec![0, 0, 0]),
             ("ethernet", [&[1, 0, 0][..], &[2; 12], &ether_type].concat()),
             ("vlans", [&[1, 0, 0][..], &[2; 12], &[0x88, 0xa8, 0, 1, 0x81, 0, 0, 2], &ether_type].concat()),

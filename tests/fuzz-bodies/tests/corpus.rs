@@ -96,6 +96,11 @@ fn every_target_has_its_body() {
 }
 
 #[test]
+fn capture_file() {
+    run_target("capture_file");
+}
+
+#[test]
 fn wire() {
     run_target("wire");
 }

@@ -3,6 +3,7 @@
 //! CPU time is counted from the moment the programs are ready until everything is delivered, so that opening a ring is not
 //! divided among requests. What is aimed at stands beside what was measured.
 
+mod offline;
 mod plugins;
 
 use crate::cargo;
@@ -35,6 +36,9 @@ pub(crate) struct Args {
     /// Measure what the protocol plugins add, instead of the whole beside its floor
     #[arg(long)]
     plugins: bool,
+    /// Measure how fast capture files are read and played, with nothing sent
+    #[arg(long, conflicts_with = "plugins")]
+    offline: bool,
     /// File for the results, as JSON [default: bench/replay.json, or bench/plugins.json, in the target folder]
     #[arg(long)]
     json: Option<PathBuf>,
@@ -173,6 +177,10 @@ impl Costs {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    if args.offline {
+        setup::install(&[], Pcap::Needed)?;
+        return offline::run();
+    }
     if !setup::is_prepared() {
         setup::install(&[tools::LAB, &[tools::REDIS_SERVER, tools::REDIS_BENCHMARK]].concat(), Pcap::Needed)?;
         cargo::build_programs()?;

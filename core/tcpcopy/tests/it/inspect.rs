@@ -10,12 +10,27 @@ use tcpcopy_engine::wire::tcp::{TcpFlags, TcpOptions};
 
 /// A capture of one connection: handshake, request, response, end.
 fn capture() -> Vec<u8> {
-    let client = Endpoint::new([203, 0, 113, 7].into(), 4000);
-    let online = Endpoint::new([10, 0, 0, 1].into(), 80);
+    capture_of(&[(Endpoint::new([203, 0, 113, 7].into(), 4000), Endpoint::new([10, 0, 0, 1].into(), 80))])
+}
+
+/// A capture of such connections, one after the other, each of a client and its server.
+fn capture_of(pairs: &[(Endpoint, Endpoint)]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for word in [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 65_535, 101] {
+        bytes.extend(word.to_le_bytes());
+    }
+    for (client, online) in pairs {
+        connection(&mut bytes, *client, *online);
+    }
+    bytes
+}
+
+fn connection(bytes: &mut Vec<u8>, client: Endpoint, online: Endpoint) {
     let (syn, ack, fin) = (TcpFlags::SYN, TcpFlags::ACK, TcpFlags::FIN);
-    let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".as_slice();
-    let response = b"HTTP/1.1 204 No Content\r\n\r\n".as_slice();
-    let packets: [(Endpoint, Endpoint, TcpFlags, u32, u32, &[u8]); 7] = [
+    let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let response = b"HTTP/1.1 204 No Content\r\n\r\n";
+    type Packet = (Endpoint, Endpoint, TcpFlags, u32, u32, &'static [u8]);
+    let packets: [Packet; 7] = [
         (client, online, syn, 99, 0, b""),
         (online, client, syn | ack, 499, 100, b""),
         (client, online, ack, 100, 500, b""),
@@ -24,10 +39,6 @@ fn capture() -> Vec<u8> {
         (client, online, ack | fin, 127, 527, b""),
         (online, client, ack | fin, 527, 128, b""),
     ];
-    let mut bytes = Vec::new();
-    for word in [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 65_535, 101] {
-        bytes.extend(word.to_le_bytes());
-    }
     for (index, (from, to, flags, seq, acknowledged, payload)) in packets.into_iter().enumerate() {
         let segment = OutgoingSegment {
             flow: FlowKey { client: from, target: to },
@@ -48,7 +59,6 @@ fn capture() -> Vec<u8> {
         }
         bytes.extend(packet);
     }
-    bytes
 }
 
 /// A file that is gone when the test is over.
@@ -136,5 +146,27 @@ fn what_is_no_capture_ends_with_exit_code_1_and_mistakes_with_2() {
         let lines: Vec<&str> = err.lines().collect();
         assert_eq!(lines.len(), 2, "{err}");
         assert!(lines[0].starts_with("error: ") && lines[1].starts_with("hint: "), "{err}");
+    }
+}
+
+#[test]
+fn the_commands_are_good_once_addresses_are_put_in() {
+    let client = |address: [u8; 4]| Endpoint::new(address.into(), 4000);
+    let server = |address: [u8; 4]| Endpoint::new(address.into(), 8080);
+    let (outside, front, upstream) = ([203, 0, 113, 7], [10, 0, 0, 1], [10, 0, 0, 2]);
+    for (pairs, expected) in [
+        (vec![(outside, front)], "-x 8080-10.9.9.9:8080"),
+        (vec![(outside, front), (front, upstream)], "-x 10.0.0.1:8080-10.9.9.9:8080"),
+        (vec![([127, 0, 0, 1], [127, 0, 0, 1])], "-x 8080-10.9.9.9:8080"),
+    ] {
+        let pairs: Vec<_> = pairs.into_iter().map(|(from, to)| (client(from), server(to))).collect();
+        let file = File::new("commands.pcap", &capture_of(&pairs));
+        let (_, out, _) = run(&["--json", file.name()], Stdio::null());
+        let json: Value = serde_json::from_str(&out).unwrap();
+        let command = json["commands"][0]["command"].as_str().unwrap().to_owned();
+        let command = command.replace("TARGET", "10.9.9.9").replace("ASSISTANT", "10.9.9.8");
+        let line = command.replace("CLIENT", "10.9.9.7");
+        super::support::settings(line.strip_prefix("tcpcopy ").unwrap());
+        assert!(line.contains(&format!("{expected} ")), "{line}");
     }
 }

@@ -77,7 +77,7 @@ fn nflog(attributes: &[(u16, &[u8])], bytes: fn(u16) -> [u8; 2]) -> Vec<u8> {
 #[test]
 fn the_payload_attribute_of_nflog_is_the_packet() {
     for (_, packet) in packets() {
-        for bytes in [u16::to_le_bytes, u16::to_be_bytes] {
+        for bytes in [u16::to_le_bytes as fn(u16) -> [u8; 2], u16::to_be_bytes] {
             let frame = nflog(&[(1, &[8, 0, 1, 0]), (10, b"prefix\0"), (9, &packet)], bytes);
             assert_eq!(ip_packet(LinkType::Nflog, &frame, 0), Ok((&packet[..], packet.len())));
             let followed = nflog(&[(9, &packet), (4, &[0; 4])], bytes);
@@ -101,7 +101,7 @@ fn nflog_without_a_packet_is_no_ip() {
     other_version[1] = 1;
     // An attribute shorter than its own header leads nowhere.
     let short = [&[2, 0, 0, 7][..], &2u16.to_le_bytes(), &1u16.to_le_bytes(), &[0; 60]].concat();
-    let many = nflog(&[(4, &[0_u8; 4][..]); 100], u16::to_le_bytes);
+    let many = nflog(&[(4, &[0; 4][..]); 100], u16::to_le_bytes);
     let arp = nflog(&[(9, &[0; 28])], u16::to_le_bytes);
     for frame in [other_version, short, many, arp] {
         assert_eq!(ip_packet(LinkType::Nflog, &frame, frame.len()), Err(LinkError::NotIp));
