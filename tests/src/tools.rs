@@ -60,7 +60,7 @@ pub const NPM: Tool = Tool { program: "npm", package: "npm" };
 pub const LAB: &[Tool] = &[IP, SETPRIV];
 /// What the tests need.
 pub const TESTS: &[Tool] =
-    &[IP, SETPRIV, REDIS_SERVER, REDIS_BENCHMARK, NGINX, AB, WRK, CURL, NFT, TCPDUMP, GZIP];
+    &[IP, SETPRIV, REDIS_SERVER, REDIS_BENCHMARK, NGINX, AB, WRK, CURL, NFT, TCPDUMP, GZIP, ZSTD];
 
 impl Tool {
     /// Where the program is, if it is installed. Looks in the system folders too, which are not in every user's `PATH`.

@@ -100,7 +100,7 @@ fn http_requests_of_all_kinds(kind: Kind) {
 /// Records transactions and what people type, and replays them to a server with other passwords.
 fn mysql(kind: Kind, flavours: Flavours, speed: &str) {
     with_lab("mysql", |lab| {
-        let mut servers = MysqlPair::logged(lab, flavours)?;
+        let mut servers = MysqlPair::start(lab, flavours)?;
         servers.prepare()?;
         servers.begin()?;
         let client = lab.host(Host::Client);
