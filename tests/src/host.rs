@@ -1,7 +1,7 @@
 //! One host of the lab: its addresses, and what can be run on it.
 
 use crate::namespace::Namespace;
-use crate::process::Process;
+use crate::process::{Pipes, Process};
 use crate::wait::wait_until;
 use anyhow::{Context, Result, bail};
 use std::fs;
@@ -117,10 +117,18 @@ impl RunningHost {
     /// # Errors
     /// When it can't be started.
     pub fn spawn(&self, name: &str, command: Command) -> Result<Process> {
+        self.spawn_piped(name, command, Pipes::default())
+    }
+
+    /// As [`RunningHost::spawn`], with its standard input or output a pipe.
+    ///
+    /// # Errors
+    /// As [`RunningHost::spawn`].
+    pub fn spawn_piped(&self, name: &str, command: Command, pipes: Pipes) -> Result<Process> {
         let number = self.started.fetch_add(1, Ordering::Relaxed);
         let log = self.folder.join(format!("{}-{number}-{name}.log", self.host.name()));
         let name = name.to_owned();
-        self.namespace.run(move || Process::start(&name, &command, log))
+        self.namespace.run(move || Process::start(&name, &command, log, pipes))
     }
 
     /// Runs a process here to its end and returns what it wrote.

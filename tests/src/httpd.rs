@@ -103,6 +103,11 @@ impl<'lab> HttpServer<'lab> {
     pub fn requests(&self) -> Vec<Seen> {
         lock(&self.shared.requests).clone()
     }
+
+    /// Forgets the requests so far.
+    pub fn reset(&self) {
+        lock(&self.shared.requests).clear();
+    }
 }
 
 impl Drop for HttpServer<'_> {

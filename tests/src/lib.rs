@@ -15,6 +15,7 @@
 
 pub mod browser;
 pub mod case;
+pub mod generate;
 pub mod host;
 pub mod http;
 pub mod httpd;
@@ -24,15 +25,19 @@ pub mod load;
 pub mod mysql;
 pub mod namespace;
 pub mod nginx;
+pub mod offline;
 pub mod plugin;
 pub mod privilege;
 pub mod process;
 pub mod programs;
 pub mod raw;
+pub mod recording;
 pub mod redis;
 pub mod replay;
 pub mod report;
 pub mod scenario;
+pub mod scripted;
+pub mod sink;
 pub mod sniffer;
 pub mod tools;
 pub mod wait;
@@ -41,6 +46,8 @@ pub mod websocket;
 pub use case::lab_test;
 pub use host::{Family, Host};
 pub use lab::{Lab, LabOptions};
+pub use offline::Offline;
+pub use recording::Recording;
 
 pub use replay::{Replay, ReplayOptions};
 pub use report::Report;

@@ -65,6 +65,16 @@ impl Nginx {
         Ok(text.lines().map(str::to_owned).collect())
     }
 
+    /// Forgets the requests so far.
+    ///
+    /// # Errors
+    /// When the log can't be cut.
+    pub fn reset(&self) -> Result<()> {
+        // nginx appends: its next line goes to the beginning again.
+        let log = fs::OpenOptions::new().write(true).open(&self.access_log);
+        log.and_then(|log| log.set_len(0)).with_context(|| format!("cutting {}", self.access_log.display()))
+    }
+
     /// Waits until at least `count` requests are logged; nginx writes its log after the answer.
     ///
     /// # Errors

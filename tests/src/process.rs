@@ -7,6 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 use std::fs::{self, File};
+use std::io::{PipeReader, PipeWriter};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -17,6 +18,15 @@ pub struct Process {
     name: String,
     child: Child,
     log: PathBuf,
+}
+
+/// Where a process reads from, and where it writes its standard output to, if that is a pipe.
+#[derive(Default)]
+pub struct Pipes {
+    /// Instead of nothing at all.
+    pub input: Option<PipeReader>,
+    /// Instead of the log.
+    pub output: Option<PipeWriter>,
 }
 
 /// What a process has used so far.
@@ -45,11 +55,13 @@ pub(crate) fn tied_to_thread(command: &Command) -> Result<Command> {
 }
 
 impl Process {
-    /// Starts `command` on the calling thread, which must outlive the process, and sends its output to the file `log`.
-    pub(crate) fn start(name: &str, command: &Command, log: PathBuf) -> Result<Self> {
+    /// Starts `command` on the calling thread, which must outlive the process, and sends its output to the file `log` but for
+    /// what goes through `pipes`.
+    pub(crate) fn start(name: &str, command: &Command, log: PathBuf, pipes: Pipes) -> Result<Self> {
         let out = File::create(&log).with_context(|| format!("creating {}", log.display()))?;
         let mut tied = tied_to_thread(command)?;
-        tied.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
+        tied.stdin(pipes.input.map_or_else(Stdio::null, Stdio::from));
+        tied.stdout(pipes.output.map_or(Stdio::from(out.try_clone()?), Stdio::from)).stderr(out);
         let child = tied.spawn().with_context(|| format!("starting {name}: {command:?}"))?;
         Ok(Self { name: name.to_owned(), child, log })
     }

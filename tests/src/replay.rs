@@ -3,7 +3,7 @@
 use crate::host::{Family, Host, RunningHost};
 use crate::lab::Lab;
 use crate::plugin::{Kind, Module, Through};
-use crate::process::{Process, Usage};
+use crate::process::{Pipes, Process, Usage};
 use crate::programs::Program;
 use crate::report::Report;
 use crate::wait::{wait_for, wait_until};
@@ -143,12 +143,20 @@ impl Tcpcopy {
     /// # Errors
     /// When it is not built.
     pub fn start(lab: &Lab, args: &[String]) -> Result<Self> {
+        Self::start_piped(lab, args, Pipes::default())
+    }
+
+    /// As [`Tcpcopy::start`], with its standard input or output a pipe.
+    ///
+    /// # Errors
+    /// When it is not built.
+    pub fn start_piped(lab: &Lab, args: &[String], pipes: Pipes) -> Result<Self> {
         let host = lab.host(Host::Online);
         let mut command = Command::new(Program::Tcpcopy.find()?);
         let number = std::fs::read_dir(lab.folder())?.count();
         let stats = lab.folder().join(format!("stats-{number}.json"));
         command.args(args).arg("--stats-json").arg(&stats).args(["--stats-interval", "1"]);
-        Ok(Self { process: host.spawn("tcpcopy", command)?, stats })
+        Ok(Self { process: host.spawn_piped("tcpcopy", command, pipes)?, stats })
     }
 
     /// Waits until it captures, and is connected to an `intercept`. `captures` is the number of captures that were open on
@@ -202,6 +210,26 @@ impl Tcpcopy {
         .with_context(|| {
             format!("last report: {:?}", Report::read(&self.stats).map(|report| report.json().clone()))
         })
+    }
+
+    /// Waits until it ends by itself and reads its closing report.
+    ///
+    /// # Errors
+    /// When it does not end within `limit`, or the counters don't add up. How it ended is for the caller to look at.
+    pub fn wait_end(&mut self, limit: Duration) -> Result<Stopped> {
+        let mut usage = Usage::default();
+        let status = wait_for("tcpcopy to end by itself", limit, || {
+            // What it has used is gone with it; nearly all of it is seen a few milliseconds before.
+            if let Ok(now) = self.process.usage() {
+                usage = now;
+            }
+            self.process.try_status()
+        });
+        let status = status.with_context(|| self.process.output())?;
+        let output = self.process.output();
+        let report = Report::read(&self.stats).with_context(|| format!("{status}; it wrote:\n{output}"))?;
+        report.check_sums().with_context(|| report.json().to_string())?;
+        Ok(Stopped { report, status, usage, output })
     }
 
     /// Ends it as Ctrl-C does and reads its closing report.

@@ -28,6 +28,12 @@ pub const AB: Tool = Tool { program: "ab", package: "apache2-utils" };
 pub const WRK: Tool = Tool { program: "wrk", package: "wrk" };
 /// HTTP as users type it.
 pub const CURL: Tool = Tool { program: "curl", package: "curl" };
+/// Records what passes a host, as users do.
+pub const TCPDUMP: Tool = Tool { program: "tcpdump", package: "tcpdump" };
+/// Compresses recordings.
+pub const GZIP: Tool = Tool { program: "gzip", package: "gzip" };
+/// Compresses recordings.
+pub const ZSTD: Tool = Tool { program: "zstd", package: "zstd" };
 /// Breaks the network on purpose.
 pub const NFT: Tool = Tool { program: "nft", package: "nftables" };
 /// What captures from elsewhere are read with to compare.
@@ -53,7 +59,8 @@ pub const NPM: Tool = Tool { program: "npm", package: "npm" };
 /// What every lab needs.
 pub const LAB: &[Tool] = &[IP, SETPRIV];
 /// What the tests need.
-pub const TESTS: &[Tool] = &[IP, SETPRIV, REDIS_SERVER, REDIS_BENCHMARK, NGINX, AB, WRK, CURL, NFT];
+pub const TESTS: &[Tool] =
+    &[IP, SETPRIV, REDIS_SERVER, REDIS_BENCHMARK, NGINX, AB, WRK, CURL, NFT, TCPDUMP, GZIP, ZSTD];
 
 impl Tool {
     /// Where the program is, if it is installed. Looks in the system folders too, which are not in every user's `PATH`.
