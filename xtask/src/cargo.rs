@@ -30,3 +30,17 @@ pub(crate) fn build_programs() -> Result<PathBuf> {
     crate::plugins::build()?;
     Ok(programs::target_folder().join("release"))
 }
+
+/// Builds the tests with everything that they start: the programs, with their checks on, and the plugins. Returns the folder that the
+/// programs are in. A folder given by the environment is taken as it is, and then the plugins that were built before are too.
+pub(crate) fn build_tests(runner: &[&str]) -> Result<PathBuf> {
+    println!("==> building the tests and what they start (the first time takes several minutes)");
+    // The programs come along, as those of packages that have integration tests; built by themselves, their dependencies would be
+    // compiled once more with other features.
+    run(cargo(&[runner, &["--workspace", "--no-run"]].concat()))?;
+    if let Some(folder) = std::env::var_os(programs::BIN_DIR) {
+        return Ok(folder.into());
+    }
+    crate::plugins::build()?;
+    Ok(programs::target_folder().join("debug"))
+}

@@ -1,6 +1,6 @@
 //! `cargo xtask test`
 
-use crate::cargo::{build_programs, cargo, run as run_command};
+use crate::cargo::{build_tests, cargo, run as run_command};
 use crate::mysql;
 use crate::setup::{self, Pcap};
 use anyhow::{Context, Result};
@@ -21,17 +21,15 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if std::env::var_os("TCPCOPY_CORPUS").is_some() {
         setup::install(&[tools::TSHARK], Pcap::Needed)?;
     }
-    let programs = build_programs()?;
-    println!("==> running the tests");
     let with_nextest = has_nextest();
+    let runner: &[&str] = if with_nextest { &["nextest", "run"] } else { &["test"] };
+    let programs = build_tests(runner)?;
+    println!("==> running the tests");
     if with_nextest && args.filter.is_none() {
         // First, so that the summary of all other tests comes last.
         run_command(cargo(&["test", "--quiet", "--workspace", "--doc"]))?;
     }
-    let mut command = match with_nextest {
-        true => cargo(&["nextest", "run", "--workspace", "--no-fail-fast"]),
-        false => cargo(&["test", "--workspace", "--no-fail-fast"]),
-    };
+    let mut command = cargo(&[runner, &["--workspace", "--no-fail-fast"]].concat());
     command.args(&args.filter).env(programs::BIN_DIR, programs);
     if privilege::current() == Privilege::None
         && (tools::Tool { program: "sudo", package: "sudo" }).find().is_some()
