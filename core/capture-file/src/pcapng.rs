@@ -35,6 +35,8 @@ const MAX_BLOCK: usize = MAX_RECORD + (1 << 16);
 /// Interfaces of one section that are remembered.
 const MAX_INTERFACES: usize = 1 << 16;
 const NANOS: u128 = 1_000_000_000;
+/// A time that lies farther ahead of the one before, in nanoseconds, is looked at twice.
+const LEAP: u64 = 86_400 * 1_000_000_000;
 
 /// Bytes of a section header that tell that it is one.
 pub(crate) const MIN_SECTION: usize = 12;
@@ -113,11 +115,13 @@ pub(crate) struct Pcapng {
     order: Endianness,
     interfaces: Vec<Interface>,
     lost: Option<u64>,
+    /// Time of the last packet that had one.
+    last_time: Option<u64>,
 }
 
 impl Pcapng {
     pub(crate) const fn new() -> Self {
-        Self { order: Endianness::Little, interfaces: Vec::new(), lost: None }
+        Self { order: Endianness::Little, interfaces: Vec::new(), lost: None, last_time: None }
     }
 
     /// The next frame. `note` is told of flaws.
@@ -155,12 +159,56 @@ impl Pcapng {
             }
             let body = &stream.bytes()[BLOCK_HEADER..len - 4];
             match self.block(kind, order, body, len, stream.offset(), note) {
-                Block::Packet(found) => return Ok(Progress::Frame(found)),
+                Block::Packet(found) => {
+                    let time = self.checked_time(found, stream, note)?;
+                    return Ok(Progress::Frame(Found { time, ..found }));
+                }
                 Block::Passed => {}
                 Block::Flawed(damage) => note.flaw(stream.offset(), len as u64, FlawKind::Damaged(damage)),
             }
             stream.consume(len);
         }
+    }
+
+    /// The packet's time; none if it lies far ahead of that of the packets around it. It would take all others along.
+    #[inline]
+    fn checked_time(
+        &mut self,
+        found: Found,
+        stream: &mut Stream,
+        note: &mut Note<'_>,
+    ) -> io::Result<Option<u64>> {
+        let Some(time) = found.time else { return Ok(None) };
+        if time > self.last_time.unwrap_or(0).saturating_add(LEAP)
+            && let Some(next) = self.next_time(found.head.record_len, stream)?
+            && time > next.saturating_add(LEAP)
+        {
+            note.flaw(stream.offset(), 0, FlawKind::Damaged(Damage::RecordTime));
+            return Ok(self.last_time.or(Some(next)));
+        }
+        self.last_time = Some(time);
+        Ok(Some(time))
+    }
+
+    /// Time of the packet that begins `at` bytes from here, if one does and it is at hand, or can be without waiting.
+    #[cold]
+    fn next_time(&self, at: usize, stream: &mut Stream) -> io::Result<Option<u64>> {
+        /// Up to and with the time.
+        const LEN: usize = BLOCK_HEADER + 12;
+        if stream.may_look_ahead() {
+            stream.ensure(at + LEN)?;
+        }
+        let block = stream.bytes().get(at..).and_then(|rest| rest.first_chunk::<LEN>());
+        let Some(&[k0, k1, k2, k3, _, _, _, _, i0, i1, i2, i3, h0, h1, h2, h3, l0, l1, l2, l3]) = block
+        else {
+            return Ok(None);
+        };
+        if self.number([k0, k1, k2, k3]) != ENHANCED_PACKET {
+            return Ok(None);
+        }
+        let units = u64::from(self.number([h0, h1, h2, h3])) << 32 | u64::from(self.number([l0, l1, l2, l3]));
+        let interface = self.interfaces.get(self.number([i0, i1, i2, i3]) as usize);
+        Ok(interface.and_then(|interface| interface.clock.nanos(units)))
     }
 
     fn lose_way(&mut self, stream: &mut Stream) {
