@@ -255,11 +255,10 @@ impl Captures {
             None => None,
         };
         self.since_look += 1;
-        if self.since_look >= LOOK_AGAIN || (candidate.is_none() && self.ready.is_empty()) {
-            if let Err(error) = self.look_at_idle() {
-                self.ready.extend(candidate);
-                return Err(error);
-            }
+        let must_look = self.since_look >= LOOK_AGAIN || (candidate.is_none() && self.ready.is_empty());
+        if must_look && let Err(error) = self.look_at_idle() {
+            self.ready.extend(candidate);
+            return Err(error);
         }
         loop {
             if let Some(turn) = candidate
@@ -418,5 +417,5 @@ fn open_file(path: &Path, name: &str) -> Result<(File, Option<u64>), OpenError> 
     if metadata.is_dir() {
         return Err(failed(io::ErrorKind::IsADirectory.into()));
     }
-    Ok((file, metadata.is_file().then(|| metadata.len())))
+    Ok((file, metadata.is_file().then_some(metadata.len())))
 }

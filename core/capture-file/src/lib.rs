@@ -13,6 +13,7 @@ mod codec;
 mod error;
 mod flaw;
 mod input;
+mod interface;
 mod pcap;
 mod pcapng;
 mod reader;

@@ -263,7 +263,12 @@ impl Pcap {
         offset: u64,
         note: &mut Note<'_>,
     ) -> u32 {
-        let last = self.last_seconds.unwrap_or(record.seconds);
+        // Of the first record, only one that lies far ahead of the second would do harm: it would take all others along.
+        let begins_ahead = |next: &&Record| record.seconds > next.seconds.saturating_add(LEAP);
+        let last = match self.last_seconds {
+            Some(last) => last,
+            None => next.filter(begins_ahead).map_or(record.seconds, |next| next.seconds),
+        };
         let leaps = record.seconds.abs_diff(last) > LEAP;
         if leaps && next.is_some_and(|next| next.seconds.abs_diff(last) <= LEAP) {
             note.flaw(offset, 0, FlawKind::Damaged(Damage::RecordTime));

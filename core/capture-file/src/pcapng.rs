@@ -1,17 +1,15 @@
 //! pcapng: sections of blocks, each with its length before and behind it.
 //!
-//! Owns the blocks that describe interfaces and hold packets, and finding the way back behind damage: to the next block of a known
-//! type whose two lengths agree. All other blocks (names, statistics, secrets) are passed over.
+//! Owns the blocks that hold packets, and finding the way back behind damage: to the next block of a known type whose two lengths
+//! agree. All other blocks (names, statistics, secrets) are passed over. Leaves what an interface is to [`crate::interface`].
 
-use crate::flaw::{Damage, FlawHandle, FlawKind};
+use crate::flaw::{Damage, FlawKind};
+use crate::interface::Interface;
 use crate::pcap::{cut, order_by};
 use crate::reader::{Found, Head, Note, Progress};
 use crate::stream::{Have, Stream};
 use crate::{LinkType, MAX_RECORD};
-use nom::bytes::complete::take;
 use nom::number::Endianness;
-use nom::number::complete::u16 as number_u16;
-use nom::{IResult, Parser};
 use std::io;
 
 /// What a section header begins with, in either byte order.
@@ -34,7 +32,8 @@ const MIN_BLOCK: usize = BLOCK_HEADER + 4;
 const MAX_BLOCK: usize = MAX_RECORD + (1 << 16);
 /// Interfaces of one section that are remembered.
 const MAX_INTERFACES: usize = 1 << 16;
-const NANOS: u128 = 1_000_000_000;
+/// A time that lies farther ahead of the one before, in nanoseconds, is looked at twice.
+const LEAP: u64 = 86_400 * 1_000_000_000;
 
 /// Bytes of a section header that tell that it is one.
 pub(crate) const MIN_SECTION: usize = 12;
@@ -43,61 +42,6 @@ pub(crate) const MIN_SECTION: usize = 12;
 pub(crate) fn is_section(bytes: &[u8]) -> bool {
     let order = bytes.get(8..).and_then(|rest| rest.first_chunk()).and_then(|b| order_by(*b, &[BYTE_ORDER]));
     order.is_some() && bytes.starts_with(&SECTION.to_be_bytes())
-}
-
-/// What an interface block says.
-#[derive(Debug)]
-struct Interface {
-    link: Result<LinkType, u16>,
-    snap_len: u32,
-    clock: Clock,
-    /// The flaw that stands for all packets that were left out.
-    unsupported: Option<FlawHandle>,
-}
-
-/// What an interface counts time in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Clock {
-    resolution: Resolution,
-    /// Seconds to add.
-    offset: i64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Resolution {
-    /// So many nanoseconds in a unit.
-    Nanos(u64),
-    /// So many units in a second.
-    PerSecond(u128),
-}
-
-impl Clock {
-    const MICROS: Self = Self { resolution: Resolution::Nanos(1000), offset: 0 };
-
-    /// `if_tsresol`: a negative power of 10, or of 2 with the highest bit set.
-    fn set_resolution(&mut self, value: u8) {
-        self.resolution = match value {
-            0..=9 => Resolution::Nanos(10_u64.pow(9 - u32::from(value))),
-            // Finer than any number of 64 bits can count a second in.
-            10..=38 => Resolution::PerSecond(10_u128.pow(u32::from(value))),
-            39..=0x7f => Resolution::PerSecond(u128::MAX),
-            _ => Resolution::PerSecond(1_u128 << (value & 0x7f)),
-        };
-    }
-
-    /// Nanoseconds of the Unix epoch; `None` for times before it or past the year 2554, which are those of broken clocks.
-    #[inline]
-    fn nanos(self, units: u64) -> Option<u64> {
-        let nanos = match self.resolution {
-            Resolution::Nanos(in_unit) => match units.checked_mul(in_unit) {
-                Some(nanos) if self.offset == 0 => return Some(nanos),
-                _ => u128::from(units) * u128::from(in_unit),
-            },
-            Resolution::PerSecond(units_in_second) => u128::from(units) * NANOS / units_in_second,
-        };
-        let offset = i128::from(self.offset) * NANOS as i128;
-        u64::try_from(i128::try_from(nanos).ok()?.checked_add(offset)?).ok()
-    }
 }
 
 /// What became of a block.
@@ -113,11 +57,13 @@ pub(crate) struct Pcapng {
     order: Endianness,
     interfaces: Vec<Interface>,
     lost: Option<u64>,
+    /// Time of the last packet that had one.
+    last_time: Option<u64>,
 }
 
 impl Pcapng {
     pub(crate) const fn new() -> Self {
-        Self { order: Endianness::Little, interfaces: Vec::new(), lost: None }
+        Self { order: Endianness::Little, interfaces: Vec::new(), lost: None, last_time: None }
     }
 
     /// The next frame. `note` is told of flaws.
@@ -155,12 +101,56 @@ impl Pcapng {
             }
             let body = &stream.bytes()[BLOCK_HEADER..len - 4];
             match self.block(kind, order, body, len, stream.offset(), note) {
-                Block::Packet(found) => return Ok(Progress::Frame(found)),
+                Block::Packet(found) => {
+                    let time = self.checked_time(found, stream, note)?;
+                    return Ok(Progress::Frame(Found { time, ..found }));
+                }
                 Block::Passed => {}
                 Block::Flawed(damage) => note.flaw(stream.offset(), len as u64, FlawKind::Damaged(damage)),
             }
             stream.consume(len);
         }
+    }
+
+    /// The packet's time; none if it lies far ahead of that of the packets around it. It would take all others along.
+    #[inline]
+    fn checked_time(
+        &mut self,
+        found: Found,
+        stream: &mut Stream,
+        note: &mut Note<'_>,
+    ) -> io::Result<Option<u64>> {
+        let Some(time) = found.time else { return Ok(None) };
+        if time > self.last_time.unwrap_or(0).saturating_add(LEAP)
+            && let Some(next) = self.next_time(found.head.record_len, stream)?
+            && time > next.saturating_add(LEAP)
+        {
+            note.flaw(stream.offset(), 0, FlawKind::Damaged(Damage::RecordTime));
+            return Ok(self.last_time.or(Some(next)));
+        }
+        self.last_time = Some(time);
+        Ok(Some(time))
+    }
+
+    /// Time of the packet that begins `at` bytes from here, if one does and it is at hand, or can be without waiting.
+    #[cold]
+    fn next_time(&self, at: usize, stream: &mut Stream) -> io::Result<Option<u64>> {
+        /// Up to and with the time.
+        const LEN: usize = BLOCK_HEADER + 12;
+        if stream.may_look_ahead() {
+            stream.ensure(at + LEN)?;
+        }
+        let block = stream.bytes().get(at..).and_then(|rest| rest.first_chunk::<LEN>());
+        let Some(&[k0, k1, k2, k3, _, _, _, _, i0, i1, i2, i3, h0, h1, h2, h3, l0, l1, l2, l3]) = block
+        else {
+            return Ok(None);
+        };
+        if self.number([k0, k1, k2, k3]) != ENHANCED_PACKET {
+            return Ok(None);
+        }
+        let units = u64::from(self.number([h0, h1, h2, h3])) << 32 | u64::from(self.number([l0, l1, l2, l3]));
+        let interface = self.interfaces.get(self.number([i0, i1, i2, i3]) as usize);
+        Ok(interface.and_then(|interface| interface.clock.nanos(units)))
     }
 
     fn lose_way(&mut self, stream: &mut Stream) {
@@ -279,22 +269,13 @@ impl Pcapng {
     }
 
     fn interface(&mut self, body: &[u8]) -> Block {
-        let Some((&[a, b, _, _, e, f, g, h], options)) = body.split_first_chunk::<8>() else {
-            return Block::Flawed(Damage::BlockContents);
-        };
         if self.interfaces.len() >= MAX_INTERFACES {
             return Block::Flawed(Damage::TooManyInterfaces);
         }
-        let number = match self.order {
-            Endianness::Big => u16::from_be_bytes([a, b]),
-            _ => u16::from_le_bytes([a, b]),
+        let Some(interface) = Interface::parse(body, self.order) else {
+            return Block::Flawed(Damage::BlockContents);
         };
-        self.interfaces.push(Interface {
-            link: LinkType::from_dlt(i32::from(number)).ok_or(number),
-            snap_len: self.number([e, f, g, h]),
-            clock: clock(options, self.order),
-            unsupported: None,
-        });
+        self.interfaces.push(interface);
         Block::Passed
     }
 
@@ -355,26 +336,6 @@ impl Pcapng {
     }
 }
 
-impl Interface {
-    /// The link type; `None` when it is not known here, which is noted once.
-    #[inline]
-    fn link(&mut self, block_len: usize, offset: u64, note: &mut Note<'_>) -> Option<LinkType> {
-        match self.link {
-            Ok(link) => Some(link),
-            Err(number) => {
-                match self.unsupported {
-                    Some(handle) => note.grow(handle, block_len as u64),
-                    None => {
-                        let kind = FlawKind::UnsupportedLinkType(number);
-                        self.unsupported = Some(note.handle(offset, block_len as u64, kind));
-                    }
-                }
-                None
-            }
-        }
-    }
-}
-
 /// Whether a block begins somewhere.
 enum BlockAt {
     Yes,
@@ -395,38 +356,4 @@ fn number_in(order: Endianness, bytes: [u8; 4]) -> u32 {
         Endianness::Big => u32::from_be_bytes(bytes),
         _ => u32::from_le_bytes(bytes),
     }
-}
-
-/// The clock that an interface's options describe. Options behind a broken one are not read.
-fn clock(mut options: &[u8], order: Endianness) -> Clock {
-    const END: u16 = 0;
-    const RESOLUTION: u16 = 9;
-    const OFFSET: u16 = 14;
-
-    let mut clock = Clock::MICROS;
-    while let Ok((rest, (code, value))) = option(options, order) {
-        match (code, value) {
-            (END, _) => break,
-            (RESOLUTION, [value]) => clock.set_resolution(*value),
-            (OFFSET, value) => {
-                if let Some(&bytes) = value.first_chunk::<8>() {
-                    clock.offset = match order {
-                        Endianness::Big => i64::from_be_bytes(bytes),
-                        _ => i64::from_le_bytes(bytes),
-                    };
-                }
-            }
-            _ => {}
-        }
-        options = rest;
-    }
-    clock
-}
-
-/// An option: code, length, value, padding up to four bytes. The padding of the last may be missing.
-fn option(input: &[u8], order: Endianness) -> IResult<&[u8], (u16, &[u8])> {
-    let (rest, (code, len)) = (number_u16(order), number_u16(order)).parse(input)?;
-    let (rest, value) = take(len).parse(rest)?;
-    let padding = usize::from(len).next_multiple_of(4) - usize::from(len);
-    Ok((rest.get(padding..).unwrap_or_default(), (code, value)))
 }

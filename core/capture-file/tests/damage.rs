@@ -115,13 +115,27 @@ fn a_flaw_says_where_and_how_much() {
 #[test]
 fn a_wrong_time_does_not_move_the_frames_behind_it() {
     let all = frames(5);
-    let (mut bytes, begins) = common::pcap(Order::Little, &all);
-    bytes[begins[2] + 3] = 0xf0;
-    let (found, flaws) = read(&bytes);
-    let time = all[1].time / common::SECOND * common::SECOND + all[2].time % common::SECOND;
-    let expected = [&all[..2], &[Owned { time, ..all[2].clone() }], &all[3..]].concat();
-    assert_eq!(found, expected);
-    assert_eq!(places(&flaws), [(begins[2] as u64, 0, FlawKind::Damaged(Damage::RecordTime))]);
+    let (pcap, pcap_begins) = common::pcap(Order::Little, &all);
+    let (pcapng, pcapng_begins) = common::pcapng(Order::Little, &all);
+    // The highest byte of the seconds; of the high half of the time.
+    let files = [(pcap, pcap_begins, 3), (pcapng, pcapng_begins, 15)];
+    for (file, begins, highest) in files {
+        for hurt in [0, 2] {
+            let mut bytes = file.clone();
+            bytes[begins[hurt] + highest] = 0xf0;
+            let (found, flaws) = read(&bytes);
+            let data = |frames: &[Owned]| frames.iter().map(|frame| frame.data.clone()).collect::<Vec<_>>();
+            assert_eq!(data(&found), data(&all));
+            for (number, (found, frame)) in found.iter().zip(&all).enumerate() {
+                let is_near = found.time.abs_diff(frame.time) < 2_000_000;
+                assert!(
+                    if number == hurt { is_near } else { found.time == frame.time },
+                    "{number}: {found:?}"
+                );
+            }
+            assert_eq!(places(&flaws), [(begins[hurt] as u64, 0, FlawKind::Damaged(Damage::RecordTime))]);
+        }
+    }
 }
 
 #[test]

@@ -118,7 +118,7 @@ fn one_file_keeps_its_name() {
     for name in ["a.pcap", "a.pcapng", "a.pcap.gz", "a.pcapng.zst", "a"] {
         let path = folder.join(name);
         let files = record(RotateOptions::new(&path), &all);
-        assert_eq!(files, [path.clone()]);
+        assert_eq!(files, std::slice::from_ref(&path));
         assert_eq!(read_files(&files), all, "{name}");
         let mut captures = Captures::open(&[Input::File(path.clone())], AtEnd::Stop).unwrap();
         drain(&mut captures);
