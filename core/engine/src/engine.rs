@@ -99,6 +99,25 @@ impl Engine {
         &self.shared.counters
     }
 
+    /// Whether a frame may be of a connection that is replayed, by its addresses and ports as far as they can be seen: fragments and
+    /// tunnels may hold anything.
+    pub fn may_concern(&self, link: link::LinkType, frame: &[u8], wire_len: usize) -> bool {
+        let Ok((data, wire_len)) = link::ip_packet(link, frame, wire_len) else { return false };
+        let Ok(packet) = IpPacket::parse(data, wire_len) else { return false };
+        if packet.fragment.is_some() || tunnel::open(&packet, self.shared.config.decap).is_some() {
+            return true;
+        }
+        let Ok(segment) = TcpSegment::parse(packet.payload, packet.payload_len) else { return false };
+        if packet.protocol != PROTOCOL_TCP {
+            return false;
+        }
+        let from = Endpoint::new(packet.source, segment.source_port);
+        let to = Endpoint::new(packet.destination, segment.destination_port);
+        let is_answer =
+            || self.shared.hub.needs_references() && self.shared.mapper.transfer(to.addr, from).is_some();
+        self.shared.mapper.transfer(from.addr, to).is_some() || is_answer()
+    }
+
     /// Takes a captured frame of link type `link`, `wire_len` bytes long on the wire, captured at `captured_at_nanos` of the
     /// Unix epoch.
     pub fn handle_frame(

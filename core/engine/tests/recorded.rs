@@ -117,6 +117,21 @@ fn write(from: Endpoint, to: Endpoint, flags: TcpFlags, seq: u32, ack: u32, payl
 }
 
 #[test]
+fn packets_of_others_are_told_apart() {
+    let world = World::new();
+    let concerns = |from, to| {
+        let packet = write(from, to, DATA, 1, 1, b"x");
+        world.engine.may_concern(LinkType::Raw, &packet, packet.len())
+    };
+    let elsewhere = Endpoint::new(online().addr, 81);
+    assert!(concerns(client(), online()));
+    assert!(!concerns(client(), elsewhere));
+    // Nothing here looks at what the online server answers.
+    assert!(!concerns(online(), client()));
+    assert!(!world.engine.may_concern(LinkType::Raw, b"no packet", 9));
+}
+
+#[test]
 fn missing_bytes_are_waited_for_by_the_capture_s_clock() {
     let mut world = World::new();
     world.connect(0);

@@ -193,7 +193,10 @@ impl Feed {
                 }
             };
             let captured_at = frame.captured_at_nanos.saturating_add(self.shift);
-            if let Some(due) = self.timeline.due(captured_at, now).filter(|due| *due > now) {
+            // Packets of others are no sign of life, and need not be waited for: a pause is one of the traffic that is replayed.
+            let is_timed = !self.timeline.cuts_pauses()
+                || engine.may_concern(frame.link_type, frame.data, frame.wire_len);
+            if is_timed && let Some(due) = self.timeline.due(captured_at, now).filter(|due| *due > now) {
                 fed.again = Some(due);
                 return fed;
             }

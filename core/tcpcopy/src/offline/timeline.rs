@@ -40,6 +40,11 @@ impl Timeline {
         Self { scale, idle_cap, bends: VecDeque::new(), last: 0 }
     }
 
+    /// Whether long pauses are cut short.
+    pub const fn cuts_pauses(&self) -> bool {
+        self.idle_cap.is_some()
+    }
+
     /// When the packet captured at `captured_at` is due, which follows those asked about before; none: at once.
     pub fn due(&mut self, captured_at: u64, now: Instant) -> Option<Instant> {
         let scale = self.scale?;
