@@ -210,3 +210,33 @@ fn in_the_background() {
         Ok(())
     });
 }
+
+/// `--decap`: clients that come through a tunnel are replayed from what the capture sees of it, as from a mirror port.
+#[test]
+fn clients_in_a_tunnel() {
+    lab_test(LabOptions::default(), |lab| {
+        let (client, online) = (lab.host(Host::Client), lab.host(Host::Online));
+        let inner = |host: Host| {
+            format!("10.79.0.{}", Host::addr(host, Family::V4).to_string().rsplit('.').next().unwrap_or("1"))
+        };
+        for (here, there) in [(Host::Client, Host::Online), (Host::Online, Host::Client)] {
+            let (own, remote) = (here.addr(Family::V4), there.addr(Family::V4));
+            let host = lab.host(here);
+            host.ip(&format!(
+                "link add tunnel type vxlan id 7 local {own} remote {remote} dstport 4789 dev eth0"
+            ))?;
+            host.ip(&format!("address add {}/24 dev tunnel", inner(here)))?;
+            host.ip("link set dev tunnel up")?;
+        }
+        // On eth0 there is nothing but the tunnel; the inner clients get addresses that the target has a route for.
+        let options = ReplayOptions::new(REDIS).tcpcopy("-i eth0 --decap vxlan -c 10.78.0.0/24");
+        let finished = replay_redis(lab, &options, 1, |servers| {
+            let server = format!("{}:{REDIS}", inner(Host::Online)).parse()?;
+            RedisLoad { server, ..mixed(20, 20_000) }.run(client)?;
+            ensure!(servers.online.calls("set")? > 0);
+            Ok(())
+        })?;
+        ensure!(finished.report().counter("packets_decapsulated")? > 20_000);
+        online.ip("link del tunnel")
+    });
+}

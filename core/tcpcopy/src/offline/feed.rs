@@ -11,7 +11,7 @@ use crate::settings::{Amount, Offline, Tempo, Unit};
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tcpcopy_capture_file::Captures;
+use tcpcopy_capture_file::{AtEnd, Captures};
 use tcpcopy_engine::Engine;
 use tcpcopy_engine::counters::Counters;
 use tcpcopy_engine::time::Instant;
@@ -58,6 +58,8 @@ pub struct Feed {
     base: Counters,
     pass: u32,
     passes: u32,
+    /// A file that is followed has no end but that of the run.
+    at_end: AtEnd,
     /// Nanoseconds added to times of capture, so that they go on from one pass to the next.
     shift: u64,
     first_of_pass: Option<u64>,
@@ -126,6 +128,7 @@ impl Feed {
             base: Counters::default(),
             pass: 0,
             passes,
+            at_end: offline.at_end,
             shift: 0,
             first_of_pass: None,
             last: 0,
@@ -238,7 +241,7 @@ impl Feed {
             held_back: self.held_back,
             flaws: notes.flaws,
             flaw_count: notes.flaw_count,
-            is_complete: self.has_ended && self.failure.is_none(),
+            is_complete: (self.has_ended || self.at_end == AtEnd::Follow) && self.failure.is_none(),
         }
     }
 

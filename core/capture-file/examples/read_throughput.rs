@@ -1,6 +1,6 @@
 //! How fast captures are read: every frame of the named files, once, with nothing done to it.
 //!
-//! `cargo run --release -p tcpcopy-capture-file --example throughput FILE…`
+//! `cargo run --release -p tcpcopy-capture-file --example read_throughput FILE…`
 
 use anyhow::Result;
 use std::time::Instant;
