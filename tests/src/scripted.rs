@@ -35,21 +35,10 @@ pub struct Conversation {
     pub online: SocketAddr,
     /// What was said, in the order of the capture, without repetitions.
     pub turns: Vec<Turn>,
-    /// Where the capture finds it.
-    pub start: Start,
     /// Who ended it.
     pub server_end: ServerEnd,
     /// Whether all bytes of the client between the first and the last are there. What is missing of the server is made up.
     pub record: Record,
-}
-
-/// Where a capture finds a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// At its beginning.
-    Handshake,
-    /// In its midst.
-    MidStream,
 }
 
 /// Whether the server ended its side.
@@ -161,13 +150,9 @@ impl Packet {
             client,
             online,
             turns: Vec::new(),
-            start: Start::MidStream,
             server_end: ServerEnd::Open,
             record: Record::Whole,
         });
-        if is_syn && !is_ack {
-            conversation.start = Start::Handshake;
-        }
         if is_fin && self.from == conversation.online {
             conversation.server_end = ServerEnd::Finished;
         }
@@ -331,7 +316,6 @@ mod tests {
             client: SocketAddr::from(([10, 0, 0, 1], 4000)),
             online: SocketAddr::from(([10, 0, 0, 2], 80)),
             turns: Vec::new(),
-            start: Start::MidStream,
             server_end: ServerEnd::Open,
             record: Record::Whole,
         }
@@ -360,7 +344,7 @@ mod tests {
         let conversation = &streams[&3];
         assert_eq!(conversation.client.to_string(), "172.16.0.1:40354");
         assert_eq!(conversation.online.to_string(), "54.86.0.1:80");
-        assert_eq!((conversation.start, conversation.server_end), (Start::Handshake, ServerEnd::Open));
+        assert_eq!(conversation.server_end, ServerEnd::Open);
         assert!(Packet::parse("not a packet").is_none());
     }
 }

@@ -2,6 +2,7 @@
 //! options ask for, and no more, is left out.
 
 use anyhow::{Context, Result, ensure};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -297,7 +298,7 @@ fn repeated_three_times_each_request_is_logged_three_times() {
     });
 }
 
-/// A load, a rest, and another load with keys of its own.
+/// A load, a rest with the traffic of others, and another load with keys of its own.
 struct TwoLoads {
     first: RedisLoad,
     second: RedisLoad,
@@ -313,15 +314,26 @@ fn two_loads<'lab>(lab: &'lab Lab, rest: Duration) -> Result<(RedisPair<'lab>, T
     let first = RedisLoad { prefix: "first".into(), ..mixed(10, 2_000) };
     let second = RedisLoad { prefix: "second".into(), ..mixed(10, 1_000) };
     let mut middle = (Duration::ZERO, UNIX_EPOCH);
-    let (file, _) = record(lab, &[REDIS], || {
+    let (file, _) = record(lab, &[REDIS, HTTP], || {
         let began = Instant::now();
         first.run(lab.host(Host::Client))?;
-        std::thread::sleep(rest / 2);
+        other_traffic(lab, rest / 2);
         middle = (began.elapsed(), SystemTime::now());
-        std::thread::sleep(rest / 2);
+        other_traffic(lab, rest / 2);
         second.run(lab.host(Host::Client))
     })?;
     Ok((servers, TwoLoads { first, second, file, middle: middle.0, middle_at: middle.1 }))
+}
+
+/// What a recording has besides: every little while a client of another service, which is not there.
+fn other_traffic(lab: &Lab, lasting: Duration) {
+    let server = Host::Online.socket(Family::V4, HTTP);
+    let ends = Instant::now() + lasting;
+    while Instant::now() < ends {
+        // It is refused.
+        let _ = lab.host(Host::Client).run(move || TcpStream::connect_timeout(&server, lasting));
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// Fails unless the target got all of one load and nothing of another.
@@ -438,6 +450,7 @@ fn not_faster_than_asked() {
     });
 }
 
+/// Whatever else the recording has of the time between.
 #[test]
 fn idle_gaps_are_capped() {
     lab_test(LabOptions::default(), |lab| {
@@ -572,6 +585,38 @@ fn files_called(folder: &Path, beginning: &str) -> Result<Vec<PathBuf>> {
     }
     files.sort();
     Ok(files)
+}
+
+/// Each file has the packets of one server; the times in them lie between each other.
+#[test]
+fn recordings_of_the_same_time_are_one() {
+    lab_test(LabOptions::default(), |lab| {
+        let servers = RedisPair::start(lab)?;
+        let (online, target) =
+            (Nginx::start(lab.host(Host::Online), HTTP)?, Nginx::start(lab.host(Host::Target), HTTP)?);
+        let words = if Recorder::usual() == Recorder::Tcpdump { "" } else { "--both" };
+        let start = |port: u16, name: &str| {
+            Recording::start_as(lab, Recorder::usual(), &[port], &format!("{name}.pcap"), words)
+        };
+        let recordings = [start(HTTP, "http")?, start(REDIS, "redis")?];
+        for round in 0..5 {
+            RedisLoad { prefix: format!("round{round}"), ..mixed(10, 1_000) }.run(lab.host(Host::Client))?;
+            gets(Nginx::SMALL, 10, 500).run(lab.host(Host::Client))?;
+        }
+        let mut files = Vec::new();
+        for recording in recordings {
+            files.push(recording.finish()?);
+        }
+        let options = redis_options().and_port(HTTP);
+        for speed in SPEEDS {
+            servers.target.reset()?;
+            target.reset()?;
+            let finished = replay_equal(lab, &servers, &options, &files, speed, 1)?;
+            let logged = target.wait_for(2_500, SOON);
+            with_report(logged.and_then(|logged| check_same(&online.requests()?, &logged)), &finished)?;
+        }
+        Ok(())
+    });
 }
 
 /// What clients send is enough, in many compressed files.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tcpcopy_lab::offline::{COMPLETE, INCOMPLETE, offline_args};
 use tcpcopy_lab::replay::{RELAY_PORT, Stopped, Tcpcopy, intercept_args, start_intercept, token_file};
-use tcpcopy_lab::scripted::{Conversation, ScriptedServer, read};
+use tcpcopy_lab::scripted::{Conversation, Record, ScriptedServer, read};
 use tcpcopy_lab::{Family, Host, Lab, LabOptions, ReplayOptions, lab_test, tools};
 
 /// The first port of the servers; each capture's each server has one of its own.
@@ -209,6 +209,8 @@ fn check(
     expected: Expected,
 ) -> Result<()> {
     let code = if expected == Expected::All { COMPLETE } else { INCOMPLETE };
+    let has_gaps = conversations.iter().any(|talk| talk.record == Record::Gaps);
+    ensure!(!has_gaps || expected != Expected::All, "bytes of clients are not in the capture");
     let (mut all, mut some) = (true, false);
     let mut by_client: BTreeMap<SocketAddr, Vec<Vec<u8>>> = BTreeMap::new();
     for talk in conversations {

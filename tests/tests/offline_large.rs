@@ -14,14 +14,14 @@ const PORT: u16 = 7_000;
 /// What `tcpcopy` may use at most, whatever the length of the file.
 const MEMORY: u64 = 100_000_000;
 
-/// Replays a generated capture of this length: every byte of every request arrives, in little memory.
-fn large(file_bytes: u64, limit: Duration) {
+/// Replays a generated capture of this length with `words`: every byte of every request arrives, in little memory.
+fn large(file_bytes: u64, words: &str, limit: Duration) {
     lab_test(LabOptions::default(), |lab| {
         let file = lab.folder().join("large.pcap");
         let began = Instant::now();
         let generated = generate::write(&traffic(file_bytes)?, &file)?;
         println!("{generated:?} in {:?}", began.elapsed());
-        let replayed = replay(lab, &file, limit, generated);
+        let replayed = replay(lab, &file, words, limit, generated);
         // A failed lab's folder is kept; this file is not worth its place.
         std::fs::remove_file(&file)?;
         replayed
@@ -40,11 +40,17 @@ fn traffic(file_bytes: u64) -> Result<Traffic> {
     })
 }
 
-fn replay(lab: &Lab, file: &std::path::Path, limit: Duration, generated: Generated) -> Result<()> {
+fn replay(
+    lab: &Lab,
+    file: &std::path::Path,
+    words: &str,
+    limit: Duration,
+    generated: Generated,
+) -> Result<()> {
     let sink = Sink::start(lab.host(Host::Target), PORT)?;
     let options = ReplayOptions { catch_up: limit, ..ReplayOptions::new(PORT) };
     let began = Instant::now();
-    let finished = Offline::run(lab, &options, &[file], "--asap")?;
+    let finished = Offline::run(lab, &options, &[file], words)?;
     let took = began.elapsed();
     let usage = finished.tcpcopy.usage;
     println!("replayed in {took:?}: {usage:?}; intercept: {:?}", finished.intercept);
@@ -69,5 +75,11 @@ fn replay(lab: &Lab, file: &std::path::Path, limit: Duration, generated: Generat
 
 #[test]
 fn of_2_gigabytes() {
-    large(2_000_000_000, Duration::from_secs(120));
+    large(2_000_000_000, "--asap", Duration::from_secs(120));
+}
+
+/// What the target can't keep up with waits in the file, not in memory.
+#[test]
+fn a_hundred_times_as_fast_as_it_was() {
+    large(300_000_000, "-a 100", Duration::from_secs(60));
 }
