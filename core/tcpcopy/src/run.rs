@@ -37,6 +37,8 @@ use tcpcopy_relay::{RelayClients, RelayOptions};
 const RELAY_PATIENCE: Duration = Duration::from_secs(5);
 /// How often workers beside the first publish their numbers.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(200);
+/// After the session timeout, sessions that are overdue end by themselves, each for its own reason.
+const GRACE: Duration = Duration::from_secs(1);
 /// How often the progress bar is drawn.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// How often a worker that never sleeps looks for signals.
@@ -204,7 +206,7 @@ impl Main<'_> {
                 stop_at = Some(now);
             }
             if stop_at.is_none() && worker.capture_has_ended() {
-                let until = *patience_until.get_or_insert(now + settings.limits.session_timeout);
+                let until = *patience_until.get_or_insert(now + settings.limits.session_timeout + GRACE);
                 if worker.is_finished() || until <= now {
                     return Ok(());
                 }

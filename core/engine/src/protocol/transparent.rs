@@ -20,6 +20,8 @@ use std::collections::VecDeque;
 const QUIET_MIN: Duration = Duration::from_micros(300);
 /// Longest silence needed, however far away the target is.
 const QUIET_MAX: Duration = Duration::from_millis(50);
+/// How long the target says nothing before a client closes that has had less of an answer than the online server gave.
+const END_PATIENCE: Duration = Duration::from_millis(200);
 /// How long a client's reset waits for the answer of the last request, once that has arrived.
 pub(super) const RESET_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -288,7 +290,12 @@ impl Transparent {
                 // Nothing is owed: the client read something that the target does not send.
                 Release::Now
             }
-            ClientEnd::Finished => self.release_time(acknowledged, exchange),
+            ClientEnd::Finished => match self.release_time(acknowledged, exchange) {
+                // Servers drop what they have not sent yet when a client closes. A request that goes too early only waits at the
+                // target; an end that does takes the rest of the answer away.
+                Release::At(at) => Release::At(at.max(self.last_response.unwrap_or(now) + END_PATIENCE)),
+                release => release,
+            },
             // A reset may take away what the target has not read yet: let it answer first, for a while.
             ClientEnd::Reset if !exchange.is_drained() => Release::Never,
             ClientEnd::Reset => {
