@@ -1,10 +1,12 @@
 //! Recordings replayed offline through the plugins of their protocols.
 
 use anyhow::{Context, Result, ensure};
+use std::path::PathBuf;
 use std::time::Duration;
 use tcpcopy_lab::http::{HttpLoad, HttpRequest};
 use tcpcopy_lab::load::{Connections, RedisLoad, Verb};
 use tcpcopy_lab::mysql::pair::{check_delivered, login, module as mysql_module, options as mysql_options};
+use tcpcopy_lab::mysql::server::{MysqlServer, Plugin, ServerOptions};
 use tcpcopy_lab::mysql::sysbench::Until;
 use tcpcopy_lab::mysql::{
     Client, Compression, Flavour, Flavours, MYSQL, MysqlPair, Prepared, Sysbench, Work,
@@ -131,4 +133,89 @@ fn mysql_to_mariadb(kind: Kind) {
     mysql(kind, (Flavour::MariaDb, Flavour::MariaDb), "-a 2");
 }
 
-plugin_tests!([redis_with_another_password, http_requests_of_all_kinds, mysql_to_mysql, mysql_to_mariadb]);
+/// Captures of the corpus with complete sessions in the clear: the file, the port of the server, and the least number of commands that
+/// the target must count. Tables and data are not there, so many are answered with an error; they arrive all the same.
+const MYSQL_CAPTURES: &[(&str, u16, u64)] = &[
+    ("local_mysql97_sha2_auth_variants.pcap", 33_090, 1),
+    ("local_mysql97_cli_rsa.pcap", 33_090, 2),
+    ("local_mysql97_connector_longdata.pcap", 33_090, 20),
+    ("local_mysql97_node_zlib.pcap", 33_090, 20),
+    ("local_mysql97_zstd.pcap", 33_090, 5),
+    ("local_ipv6_http_mysql.pcap", 33_090, 1),
+    ("local_mariadb118_sha2_authswitch.pcap", 33_118, 1),
+    ("local_mariadb1011_native_ed25519.pcap", 33_110, 1),
+    ("local_mariadb1011_node_all_cmds.pcap", 33_110, 20),
+    ("local_mariadb1011_zlib.pcap", 33_110, 5),
+    ("local_mariadb1011_sysbench_ps.pcap", 33_110, 20),
+    ("mysql_caching_sha2_miss_rsafull_fast.pcap", 3306, 1),
+    ("mysql_auth_ok_fail_hostblocked.pcap", 3306, 1),
+    ("mysql_change_user_ok.pcap", 3306, 1),
+    ("mysql_change_user_err.pcap", 3306, 1),
+    ("mysql_plain_rds.pcap", 3306, 1),
+    ("mysql9_query_attr.pcap", 3306, 1),
+    ("mysql_deprecate_eof.pcap", 3306, 5),
+];
+/// Users in these captures that the target lets in, and those that it does not know.
+const CAPTURED_USERS: [&str; 13] = [
+    "sha2",
+    "sha2b",
+    "s256",
+    "nopw",
+    "nat",
+    "nat2",
+    "ed",
+    "sbtest",
+    "admin",
+    "root",
+    "root2",
+    "root_nope",
+    "nosuch",
+];
+
+/// Captures of MySQL from elsewhere reach a server of today: nothing of them is lost.
+fn mysql_captures(kind: Kind) {
+    let Some(corpus) = std::env::var_os("TCPCOPY_CORPUS").map(PathBuf::from) else {
+        eprintln!("skipped: TCPCOPY_CORPUS names no folder of captures");
+        return;
+    };
+    with_lab("mysql", |lab| {
+        let target = MysqlServer::start(lab.host(Host::Target), ServerOptions::new(Flavour::MySql))?;
+        for user in CAPTURED_USERS {
+            target.add_user(user, TARGET_PASSWORD, Plugin::CachingSha2)?;
+        }
+        target.sql("CREATE DATABASE t; CREATE DATABASE test; CREATE DATABASE sbtest")?;
+        let mut wrong = Vec::new();
+        for (name, port, least) in MYSQL_CAPTURES.iter().copied() {
+            let questions = || -> Result<u64> {
+                let line = target.sql("SHOW GLOBAL STATUS LIKE 'Questions'")?;
+                Ok(line.split_whitespace().last().context("no counter of questions")?.parse()?)
+            };
+            let before = questions()?;
+            let module = Module::new("mysql", kind).port(port).option(&format!("password={TARGET_PASSWORD}"));
+            let words = if port == MYSQL {
+                String::new()
+            } else {
+                format!("-x {port}-{}", Host::Target.socket(Family::V4, MYSQL))
+            };
+            let options = ReplayOptions::new(MYSQL).module(module).tcpcopy(&words);
+            let finished = Offline::run(lab, &options, &[corpus.join(name)], "--asap -t 20 -c 10.78.0.0/24");
+            // Asking counts as well.
+            let asked = questions()? - before - 1;
+            match finished {
+                Ok(_) if asked < least => wrong.push(format!("{name}: {asked} commands arrived")),
+                Ok(_) => {}
+                Err(error) => wrong.push(format!("{name}: {error:#}")),
+            }
+        }
+        ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+        Ok(())
+    });
+}
+
+plugin_tests!([
+    redis_with_another_password,
+    http_requests_of_all_kinds,
+    mysql_to_mysql,
+    mysql_to_mariadb,
+    mysql_captures,
+]);
