@@ -66,7 +66,7 @@ impl World {
     }
 
     fn wait(&mut self, time: Duration) {
-        self.now = self.now + time;
+        self.now += time;
         self.engine.handle_timeout(self.now);
     }
 
