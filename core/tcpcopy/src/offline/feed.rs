@@ -338,3 +338,128 @@ impl Gate {
         (due > now).then_some(due)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{Moment, Window};
+    use std::num::NonZeroU32;
+    use tcpcopy_capture_file::{CaptureWriter, Format, Frame, Input, LinkType};
+    use tcpcopy_engine::EngineConfig;
+    use tcpcopy_engine::mapping::MappingOptions;
+    use tcpcopy_engine::protocol::{TransparentFactory, WaitPolicy};
+    use tcpcopy_net::clock;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// A file with a frame of nobody's for each second, removed with its guard.
+    struct Recording(std::path::PathBuf);
+
+    impl Recording {
+        fn new(name: &str, seconds: u64) -> Self {
+            let file = std::env::temp_dir().join(format!("tcpcopy-feed-{name}-{}", std::process::id()));
+            let mut writer =
+                CaptureWriter::new(std::fs::File::create(&file).unwrap(), Format::Pcap, 0).unwrap();
+            for second in 0..seconds {
+                let frame = Frame {
+                    data: b"no packet",
+                    wire_len: 9,
+                    link_type: LinkType::Raw,
+                    captured_at_nanos: (1000 + second) * SECOND,
+                };
+                writer.write(&frame).unwrap();
+            }
+            writer.finish().unwrap();
+            Self(file)
+        }
+
+        fn offline(&self, passes: u32) -> Offline {
+            Offline {
+                inputs: vec![Input::File(self.0.clone())],
+                at_end: AtEnd::Stop,
+                tempo: Tempo::Unpaced,
+                passes: NonZeroU32::new(passes).unwrap(),
+                window: Window::default(),
+                limit: None,
+                allow_loss: None,
+            }
+        }
+    }
+
+    impl Drop for Recording {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+
+    /// Plays everything, and returns what stood between frames and how far it came.
+    fn play(offline: &Offline) -> (Vec<Boundary>, OfflineStatus) {
+        let factory = TransparentFactory { policy: WaitPolicy::LikeClient };
+        let config = EngineConfig::new(MappingOptions::default());
+        let mut engine = Engine::new(config, Box::new(factory), clock::monotonic());
+        let mut feed = Feed::start(offline, None, 1 << 30).unwrap();
+        let mut boundaries = Vec::new();
+        let end = clock::monotonic() + Duration::from_secs(20);
+        while !feed.has_ended() {
+            let now = clock::monotonic();
+            assert!(now < end, "it does not end");
+            let fed = feed.feed(&mut engine, 2, now);
+            boundaries.extend(fed.boundary);
+            if let Some(Boundary::Pass(_)) = fed.boundary {
+                feed.begin_pass(engine.counters());
+            }
+        }
+        (boundaries, feed.status())
+    }
+
+    #[test]
+    fn files_are_played_as_often_as_asked_for() {
+        let recording = Recording::new("often", 5);
+        let (boundaries, status) = play(&recording.offline(3));
+        assert_eq!(boundaries, [Boundary::Pass(1), Boundary::Pass(2), Boundary::End]);
+        assert_eq!((status.frames, status.passes_done, status.is_complete), (15, 3, true));
+        assert_eq!(status.captured_span, Duration::from_secs(4));
+        assert_eq!(status.share_read(), Some(1.0));
+    }
+
+    #[test]
+    fn a_limit_counts_anew_in_each_pass() {
+        let recording = Recording::new("limit", 5);
+        let limit = Some(Amount { count: 2, unit: Unit::Packets });
+        let (boundaries, status) = play(&Offline { limit, ..recording.offline(2) });
+        assert_eq!(boundaries, [Boundary::Pass(1), Boundary::End]);
+        assert_eq!(status.frames, 4);
+    }
+
+    #[test]
+    fn what_lies_outside_of_the_window_is_left_out() {
+        let recording = Recording::new("window", 9);
+        let window = Window {
+            start: Some(Moment::SinceFirst(Duration::from_secs(2))),
+            end: Some(Moment::Absolute(1006 * SECOND)),
+        };
+        let (_, status) = play(&Offline { window, ..recording.offline(1) });
+        assert_eq!((status.frames, status.frames_left_out), (4, 2));
+    }
+
+    #[test]
+    fn packets_are_played_at_their_times() {
+        let recording = Recording::new("times", 3);
+        let tempo = Tempo::Captured { speed: 20.0, idle_cap: None };
+        let began = clock::monotonic();
+        play(&Offline { tempo, ..recording.offline(1) });
+        let took = clock::monotonic().saturating_since(began);
+        assert!(took >= Duration::from_millis(100), "{took:?} for two seconds at twenty times the speed");
+    }
+
+    #[test]
+    fn a_gate_opens_once_for_each_thing_counted() {
+        let mut gate = Gate::new(Amount { count: 10, unit: Unit::Connections });
+        let at = |millis| Instant::ZERO + Duration::from_millis(millis);
+        let seen = |connections_seen| Counters { connections_seen, ..Counters::default() };
+        assert_eq!(gate.closed_until(&seen(0), at(0)), None);
+        assert_eq!(gate.closed_until(&seen(1), at(0)), Some(at(100)));
+        assert_eq!(gate.closed_until(&seen(1), at(100)), None);
+        assert_eq!(gate.closed_until(&seen(5), at(200)), Some(at(500)));
+    }
+}

@@ -6,6 +6,7 @@ mod dry_run;
 mod help;
 mod inspect;
 mod modules;
+mod offline;
 mod options;
 mod program;
 mod report;
