@@ -346,9 +346,12 @@ impl Settings {
                 limits.keepalive_timeout.as_secs()
             ),
         );
-        let duration = limits
-            .duration
-            .map_or("until stopped".to_owned(), |time| format!("for {} s", time.as_secs_f64()));
+        let forever = match self.offline.as_ref().map(|offline| offline.at_end) {
+            Some(AtEnd::Stop) => "until the files end and all sessions are done, or it is stopped",
+            Some(AtEnd::Follow) | None => "until stopped",
+        };
+        let duration =
+            limits.duration.map_or(forever.to_owned(), |time| format!("for {} s", time.as_secs_f64()));
         item(
             text,
             "runs",
