@@ -55,6 +55,13 @@ pub struct LabOptions {
     pub load: Load,
 }
 
+impl LabOptions {
+    /// A lab for a test that needs little of the machine: others like it may run beside it.
+    pub fn light() -> Self {
+        Self { load: Load::Light, ..Self::default() }
+    }
+}
+
 /// The four hosts, up and connected. Dropping it ends all processes in them and removes them.
 pub struct Lab {
     hosts: [RunningHost; 4],

@@ -34,6 +34,13 @@ fn with_lab(body: impl FnOnce(&Lab) -> Result<()>) {
     }
 }
 
+/// As [`with_lab`], for a test that needs little of the machine.
+fn with_light_lab(body: impl FnOnce(&Lab) -> Result<()>) {
+    if are_built(&["mysql"]) {
+        lab_test(LabOptions::light(), body);
+    }
+}
+
 /// A number that the plugin counted for the user of the tests.
 fn counted(finished: &Finished, what: &str) -> Result<u64> {
     finished.report().module_count("mysql", &format!("user \"{USER}\": {what}"))
@@ -51,7 +58,7 @@ fn logins(server: &MysqlServer<'_>, user: &str) -> Result<usize> {
 
 /// Each client does its work one after another, with all that it can compress with; rows and statements are the same on both.
 fn every_client(kind: Kind, flavours: Flavours) {
-    with_lab(|lab| {
+    with_light_lab(|lab| {
         let mut servers = MysqlPair::logged(lab, flavours)?;
         let client = lab.host(Host::Client);
         servers.replay(lab, &options(module(kind)), |_, _| {
@@ -123,7 +130,7 @@ fn sysbench_with_text_and_compression(kind: Kind) {
 
 /// One connection at a time, from the same data: both end with the same.
 fn equal_data(kind: Kind) {
-    with_lab(|lab| {
+    with_light_lab(|lab| {
         let mut servers = MysqlPair::start(lab, MARIADB_TO_MARIADB)?;
         servers.prepare()?;
         let before = servers.target.checksums()?;
@@ -144,7 +151,7 @@ fn equal_data(kind: Kind) {
 
 /// Users of all authentication plugins on either side; caching_sha2_password with what the server remembers and without.
 fn logins_of_every_plugin(kind: Kind) {
-    with_lab(|lab| {
+    with_light_lab(|lab| {
         for (flavours, plugins) in [
             (MARIADB_TO_MYSQL, [(Plugin::Native, Plugin::CachingSha2), (Plugin::Ed25519, Plugin::Sha256)]),
             (MYSQL_TO_MARIADB, [(Plugin::CachingSha2, Plugin::Native), (Plugin::Sha256, Plugin::Ed25519)]),
@@ -220,7 +227,7 @@ fn short_connections(lab: &Lab, login: Login, threads: usize, each: usize) -> Re
 
 /// A password that the target does not take, or none: every session is reported, and nothing but its login is sent.
 fn wrong_and_missing_passwords(kind: Kind) {
-    with_lab(|lab| {
+    with_light_lab(|lab| {
         let module = Module::new("mysql", kind).option(&format!("passwords={USER}=this-is-not-it"));
         let mut servers = MysqlPair::logged(lab, MARIADB_TO_MYSQL)?;
         servers.online.add_user("stranger", ONLINE_PASSWORD, Plugin::Native)?;
@@ -255,7 +262,7 @@ fn wrong_and_missing_passwords(kind: Kind) {
 
 /// A client that turns to TLS is reported with what to do; others go on.
 fn clients_with_tls_are_reported(kind: Kind) {
-    with_lab(|lab| {
+    with_light_lab(|lab| {
         let mut servers = MysqlPair::start(lab, MYSQL_TO_MARIADB)?;
         servers.begin()?;
         let replay = Replay::start(lab, &options(module(kind)))?;
@@ -454,7 +461,7 @@ fn a_target_that_is_killed(kind: Kind) {
 /// A target that means harm ends the sessions that it harms, and no others.
 fn a_hostile_target(kind: Kind) {
     const HONEST: u16 = 3307;
-    with_lab(|lab| {
+    with_light_lab(|lab| {
         let online = ServerOptions::new(Flavour::MariaDb).logged();
         let target = ServerOptions::new(Flavour::MariaDb).logged().on_port(HONEST);
         let servers = MysqlPair::with_options(lab, online, target)?;

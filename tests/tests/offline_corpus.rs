@@ -105,7 +105,7 @@ fn captures(folder: &Path) -> Result<Vec<Capture>> {
 fn replay_group(is_of_group: fn(&str) -> bool) {
     let Some(captures) = corpus() else { return };
     let captures = captures.expect("reading the corpus");
-    lab_test(LabOptions::default(), |lab| {
+    lab_test(LabOptions::light(), |lab| {
         let token = token_file(lab, "token", "a token for the lab, long enough")?;
         let filter = format!("tcp and src portrange {FIRST_PORT}-{}", FIRST_PORT + 999);
         let options = ReplayOptions { intercept_filter: Some(filter), ..ReplayOptions::new(FIRST_PORT) };
